@@ -1,5 +1,6 @@
 // What every file may use: sizes, assertions, small helpers.
 #pragma once
+#include <assert.h> // static_assert alone; at run time ASSERT
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

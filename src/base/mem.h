@@ -12,15 +12,19 @@ void *mem_alloc(struct mem *m, size_t len_bytes);     // zeroed, 16-byte aligned
 void *mem_realloc(struct mem *m, void *p, size_t len_bytes); // new bytes are not zeroed
 void mem_free(struct mem *m, void *p);                // NULL is fine
 char *mem_strdup(struct mem *m, const char *s);
-uint64_t mem_used_bytes(const struct mem *m);         // allocations and bufs
+uint64_t mem_used_bytes(const struct mem *m);         // live allocations and bufs (cached free bufs do not count)
 
 // Refcounted data buffers, page-aligned for direct I/O, cached by size class (4 KiB, 64 KiB, 256 KiB, 1 MiB+64 KiB).
+// A buf stays in its node: a reference never goes to another node's mem (msg_copy deep). Built with ASan nothing is
+// cached, so that a use after the last unref is seen.
+struct buf_slab;
 struct buf {
     struct mem *mem;
     uint8_t *data;      // cap_bytes long, aligned to BLOCK_BYTES
     uint32_t cap_bytes;
     uint32_t refs;
-    struct list node;
+    struct list node;       // the holder's, free to use while there is a single holder
+    struct buf_slab *slab;  // mem.c's
 };
 struct buf *buf_new(struct mem *m, uint32_t len_bytes); // one reference; content undefined; at most BUF_MAX_BYTES
 struct buf *buf_ref(struct buf *b);

@@ -26,14 +26,17 @@ struct env {
     struct timer **heap; // timers, binary heap by (at_ns, sequence)
     uint32_t heap_len, heap_cap;
     uint64_t timer_seq;
+    uint64_t firing_ns;  // the time env_fire_timers fires for, else 0
     struct task *running;
 };
-void env_init(struct env *e, const struct env_ops *ops); // creates e->mem
-void env_fini(struct env *e);                            // destroys all tasks, timers, memory
+void env_init(struct env *e, const struct env_ops *ops); // creates e->mem; the trace's sink is set after it
+// Destroys all tasks, timers, memory; from outside any task. Disk I/O in flight may point into what is freed: the world
+// first drops it (simulator) or waits for it (host), and closes connections and listeners without further events.
+void env_fini(struct env *e);
 // For the two worlds' loops:
 bool env_run_ready(struct env *e, uint32_t max_turns);   // runs ready tasks; true if some are still ready
 uint64_t env_next_timer_ns(const struct env *e);         // UINT64_MAX if none
-void env_fire_timers(struct env *e, uint64_t now_ns);    // fires all with at_ns <= now
+void env_fire_timers(struct env *e, uint64_t now_ns);    // all with at_ns <= now; those set meanwhile: the next time
 void env_dump(struct env *e, void (*line)(void *ctx, const char *text), void *ctx); // what each task waits for
 
 uint64_t env_now_ns(struct env *e);  // monotonic
@@ -44,22 +47,30 @@ uint64_t env_random(struct env *e);
 // ---- tasks and waiting ----------------------------------------------------------------------------------------------
 struct task *env_spawn(struct env *e, const char *name, void (*fn)(void *arg), void *arg); // name is kept by pointer
 
+// Waiting. Waiters are woken first come, first served. A wake takes the task off the queue at once and lets it run
+// later, from the loop: what was true at the wake may be false when it runs, so conditions are waited for in a while loop.
+// A wake that finds nobody is lost. Whoever is woken, or whose time comes, does not touch the queue again: so an owner
+// may wake all and free the queue's memory in one breath, but must never free it (or init it again) with waiters in it.
+// Queues, locks and groups may live on the stack of the task that waits. env_fini touches no queue.
 struct waitq { struct list waiters; };
 void waitq_init(struct waitq *q);
 void co_wait(struct env *e, struct waitq *q, const char *label);                           // until woken
-bool co_wait_until(struct env *e, struct waitq *q, uint64_t at_ns, const char *label);     // false: the time came first
+// false: the time came first (then no wake was used up). UINT64_MAX: for ever. Waits a turn even when at_ns is past.
+bool co_wait_until(struct env *e, struct waitq *q, uint64_t at_ns, const char *label);
+static inline bool waitq_empty(const struct waitq *q) { return list_empty(&q->waiters); }
 void waitq_wake_one(struct env *e, struct waitq *q); // makes ready; runs later, from the loop
 void waitq_wake_all(struct env *e, struct waitq *q);
 void co_sleep_until(struct env *e, uint64_t at_ns, const char *label);
 void co_yield(struct env *e); // to the back of the run queue
 
-// A lock between coroutines, fair.
+// A lock between coroutines, fair: unlocking hands it to who has waited longest. Only its holder unlocks it.
 struct co_lock { struct task *holder; struct waitq q; };
 void co_lock_init(struct co_lock *l);
 void co_lock(struct env *e, struct co_lock *l, const char *label);
 void co_unlock(struct env *e, struct co_lock *l);
 
-// Wait for a number of things to be done: group_add before each, group_done by each, co_group_wait for all.
+// Wait for a number of things to be done: group_add before each, group_done by each, co_group_wait for all. The result
+// is that of the first that failed; it stays until group_init.
 struct group { uint32_t pending; err first_error; struct waitq q; };
 void group_init(struct group *g);
 void group_add(struct group *g);
@@ -72,12 +83,15 @@ struct timer {
     void (*fn)(void *arg);
     void *arg;
 };
+// Timers fire in order of at_ns, then of being set. The struct is the caller's: zeroed before the first use, alive while
+// it is set.
 void timer_set(struct env *e, struct timer *t, uint64_t at_ns, void (*fn)(void *arg), void *arg); // re-sets if set
 void timer_cancel(struct env *e, struct timer *t);                                                // fine if not set
 
 // ---- disk -----------------------------------------------------------------------------------------------------------
 // A store's device. Offsets, lengths and memory are multiples of BLOCK_BYTES. A completed write is volatile until a flush
-// that was submitted after its completion returns. I/Os in flight are not ordered among each other.
+// that was submitted after its completion returns. I/Os in flight are not ordered among each other. Beyond the device's
+// end: ERR_IO.
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH };
 #define DISK_IOV_MAX 64
 struct disk;
@@ -121,7 +135,8 @@ struct msg {
 };
 struct msg *msg_new(struct mem *m, uint16_t type, uint32_t body_len); // body zeroed
 void msg_set_payload(struct msg *m, struct slice s);                  // takes its own reference
-struct msg *msg_copy(struct mem *to, const struct msg *m, bool deep); // deep: the payload's bytes too (another node's mem)
+struct msg *msg_copy(struct mem *to, const struct msg *m, bool deep); // deep: the payload's bytes too (another node's mem);
+                                                                      // else the same buf, which must be of `to`
 void msg_free(struct msg *m);                                         // NULL is fine
 
 struct conn {            // the worlds embed it at offset 0 of theirs
@@ -137,6 +152,7 @@ struct net_events {
 };
 struct listener;
 MUST_USE err net_listen(struct env *e, const char *at, const struct net_events *ev, void *ctx, struct listener **out);
+struct listener { struct env *env; }; // the worlds embed it at offset 0 of theirs; env.c sets it
 void net_unlisten(struct listener *l);
 struct conn *net_connect(struct env *e, const char *at, const struct net_events *ev, void *ctx); // never NULL; events follow
 void conn_send(struct conn *c, struct msg *m); // owns m; queued, never waits; dropped silently once the connection is broken
@@ -148,7 +164,7 @@ struct env_ops {
     uint64_t (*now_ns)(struct env *e);
     uint64_t (*wall_ns)(struct env *e);
     uint64_t (*random)(struct env *e);
-    void (*wake)(struct env *e); // a task became ready from outside the loop's turn (may be NULL)
+    void (*wake)(struct env *e); // a task became ready from outside env_run_ready, and none was before (may be NULL)
     err (*disk_open)(struct env *e, const struct disk_open_args *a, struct disk **out);
     void (*disk_submit)(struct disk *d, struct disk_io *io);
     void (*disk_close)(struct disk *d); // nothing is in flight any more

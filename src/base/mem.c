@@ -1,0 +1,205 @@
+// A node's memory: tracked allocations, and page-aligned data buffers recycled by size class.
+//
+//   allocation:  | list node, length, owner | what the caller sees ... |      all linked in mem->allocs
+//   buf:         one slab = the `struct buf`s of one class and their pages; a class of small bufs has many in a slab,
+//                because single aligned pages would cost the heap twice their size
+//
+//   slab states: full (in no list but `slabs`), partly free (front of the class's `avail`), wholly free (its back;
+//                at most `spare_max` of these, a further one goes back to the machine)
+#include "base/mem.h"
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+#ifndef UNDER_ASAN
+#define UNDER_ASAN 0
+#endif
+
+struct alloc {
+    struct list node;
+    size_t len_bytes;
+    struct mem *mem; // a pointer freed at the wrong node is found at once
+};
+static_assert(sizeof(struct alloc) % 16 == 0, "what follows the header is 16-byte aligned");
+
+struct buf_slab {
+    struct list all;   // in mem->slabs
+    struct list avail; // in the class's list while it has a free buf
+    struct list free;  // of buf.node
+    uint8_t *pages;
+    uint32_t class, free_count, buf_count;
+    struct buf bufs[];
+};
+
+struct size_class {
+    uint32_t buf_bytes, bufs_per_slab, spare_max;
+};
+// Under ASan every buf is an allocation of its own and is really freed.
+static const struct size_class classes[] = {
+    {4u << 10, UNDER_ASAN ? 1 : 64, UNDER_ASAN ? 0 : 16},
+    {64u << 10, 1, UNDER_ASAN ? 0 : 64},
+    {256u << 10, 1, UNDER_ASAN ? 0 : 16},
+    {BUF_MAX_BYTES, 1, UNDER_ASAN ? 0 : 8},
+};
+#define CLASS_COUNT ARRAY_LEN(classes)
+
+struct mem {
+    struct list allocs;
+    struct list slabs;
+    struct list avail[CLASS_COUNT];
+    uint32_t spare[CLASS_COUNT]; // wholly free slabs
+    uint64_t used_bytes;
+};
+
+static void *or_abort(void *p) {
+    if (!p) abort(); // the machine is out of memory: limits were to be kept before (mem.h)
+    return p;
+}
+
+struct mem *mem_create(void) {
+    struct mem *m = or_abort(calloc(1, sizeof *m));
+    list_init(&m->allocs);
+    list_init(&m->slabs);
+    for (size_t i = 0; i < CLASS_COUNT; i++) list_init(&m->avail[i]);
+    return m;
+}
+
+static void slab_free(struct buf_slab *s) {
+    list_remove(&s->all);
+    list_remove(&s->avail);
+    free(s->pages);
+    free(s);
+}
+
+void mem_destroy(struct mem *m) {
+    LIST_FOR_SAFE(&m->allocs, n) free(LIST_ENTRY(n, struct alloc, node));
+    LIST_FOR_SAFE(&m->slabs, n) slab_free(LIST_ENTRY(n, struct buf_slab, all));
+    free(m);
+}
+
+uint64_t mem_used_bytes(const struct mem *m) { return m->used_bytes; }
+
+// ---- allocations ----------------------------------------------------------------------------------------------------
+
+static void *alloc_link(struct mem *m, struct alloc *a, size_t len_bytes) {
+    a->len_bytes = len_bytes;
+    a->mem = m;
+    list_push_back(&m->allocs, &a->node);
+    m->used_bytes += len_bytes;
+    return a + 1;
+}
+
+static struct alloc *alloc_unlink(struct mem *m, void *p) {
+    struct alloc *a = (struct alloc *)p - 1;
+    ASSERT(a->mem == m);
+    list_remove(&a->node);
+    m->used_bytes -= a->len_bytes;
+    return a;
+}
+
+static size_t with_header(size_t len_bytes) {
+    ASSERT(len_bytes <= SIZE_MAX / 2);
+    return sizeof(struct alloc) + len_bytes;
+}
+
+void *mem_alloc(struct mem *m, size_t len_bytes) {
+    return alloc_link(m, or_abort(calloc(1, with_header(len_bytes))), len_bytes);
+}
+
+void *mem_realloc(struct mem *m, void *p, size_t len_bytes) {
+    struct alloc *a = p ? alloc_unlink(m, p) : NULL;
+    return alloc_link(m, or_abort(realloc(a, with_header(len_bytes))), len_bytes);
+}
+
+void mem_free(struct mem *m, void *p) {
+    if (!p) return;
+    struct alloc *a = alloc_unlink(m, p);
+    a->mem = NULL; // a second free is met by the assertion
+    free(a);
+}
+
+char *mem_strdup(struct mem *m, const char *s) {
+    size_t len = strlen(s) + 1;
+    return memcpy(mem_alloc(m, len), s, len);
+}
+
+// ---- bufs -----------------------------------------------------------------------------------------------------------
+
+static uint32_t class_of(uint32_t len_bytes) {
+    ASSERT(len_bytes <= BUF_MAX_BYTES);
+    uint32_t c = 0;
+    while (classes[c].buf_bytes < len_bytes) c++;
+    return c;
+}
+
+// The new slab is in no `avail` list yet; all its bufs are free.
+static struct buf_slab *slab_new(struct mem *m, uint32_t class) {
+    const struct size_class *c = &classes[class];
+    struct buf_slab *s = or_abort(calloc(1, sizeof *s + c->bufs_per_slab * sizeof s->bufs[0]));
+    s->pages = or_abort(aligned_alloc(BLOCK_BYTES, (size_t)c->bufs_per_slab * c->buf_bytes));
+    s->class = class;
+    s->free_count = s->buf_count = c->bufs_per_slab;
+    list_init(&s->free);
+    list_init(&s->avail);
+    list_push_back(&m->slabs, &s->all);
+    for (uint32_t i = 0; i < s->buf_count; i++) {
+        s->bufs[i] = (struct buf){.mem = m, .data = s->pages + (size_t)i * c->buf_bytes, .cap_bytes = c->buf_bytes, .slab = s};
+        list_push_back(&s->free, &s->bufs[i].node);
+    }
+    return s;
+}
+
+static struct buf_slab *slab_with_room(struct mem *m, uint32_t class) {
+    struct list *avail = &m->avail[class];
+    if (!list_empty(avail)) return LIST_ENTRY(avail->next, struct buf_slab, avail);
+    struct buf_slab *s = slab_new(m, class);
+    list_push_front(avail, &s->avail);
+    m->spare[class]++;
+    return s;
+}
+
+struct buf *buf_new(struct mem *m, uint32_t len_bytes) {
+    struct buf_slab *s = slab_with_room(m, class_of(len_bytes));
+    if (s->free_count == s->buf_count) m->spare[s->class]--;
+    if (--s->free_count == 0) list_remove(&s->avail);
+    struct buf *b = LIST_ENTRY(list_pop_front(&s->free), struct buf, node);
+    b->refs = 1;
+    m->used_bytes += b->cap_bytes;
+    return b;
+}
+
+struct buf *buf_ref(struct buf *b) {
+    ASSERT(b->refs > 0 && b->refs < UINT32_MAX);
+    b->refs++;
+    return b;
+}
+
+static void slab_take_back(struct mem *m, struct buf_slab *s, struct buf *b) {
+    list_push_front(&s->free, &b->node); // its pages are likely still in the processor's cache
+    if (s->free_count++ == 0) list_push_front(&m->avail[s->class], &s->avail);
+    if (s->free_count < s->buf_count) return;
+    if (m->spare[s->class] >= classes[s->class].spare_max) {
+        slab_free(s);
+        return;
+    }
+    m->spare[s->class]++;
+    list_remove(&s->avail);
+    // Slabs in part use come first, so that the others can become wholly free. One buf a slab: the warmest first.
+    if (s->buf_count == 1) list_push_front(&m->avail[s->class], &s->avail);
+    else list_push_back(&m->avail[s->class], &s->avail);
+}
+
+void buf_unref(struct buf *b) {
+    if (!b) return;
+    ASSERT(b->refs > 0);
+    if (--b->refs > 0) return;
+    struct mem *m = b->mem;
+    m->used_bytes -= b->cap_bytes;
+    slab_take_back(m, b->slab, b);
+}
