@@ -1,0 +1,39 @@
+// The I/O manager (FIG. 3, 5): one instance owns one store and serves it: names, rows, its proxy's duty for its ward, its vote. iom_main is the life
+// of a node: open the store, ready, recovery phases, serve, stop, again. The process, the simulator and the tests start the same function.
+#pragma once
+#include "cluster/map.h"
+#include "env/env.h"
+#include "iom/names.h"
+#include "iom/row.h"
+
+struct iom_config {
+    char disk_path[256];
+    char listen[108];           // "unix:PATH", "HOST:PORT", or the node's name in the simulator
+    struct store_config store;
+    struct rows_config rows;
+    uint64_t heartbeat_ns, silence_ns; // 0 = defaults of member.h
+    void (*ended)(void *ctx, err why); // iom_main is about to return
+    void (*serving)(void *ctx, bool on); // for readiness (up) and the oracle
+    void *ctx;
+};
+struct iom;
+// The task of the node; arg = struct iom_config (kept by the caller). Returns when asked to stop or when the store cannot be used (why is logged).
+void iom_main(void *arg_env_and_config);
+struct iom_start { struct env *env; const struct iom_config *config; struct iom *iom; /* set by iom_main */ };
+void iom_ask_stop(struct iom *i); // clean stop: others are told, all is hardened, checkpoint, ended(OK)
+
+// Reply of MSG_STATUS
+struct wire_status {
+    struct envelope env;
+    le64 incarnation, map_version, map_epoch, recoveries;
+    uint8_t iom, array_ioms, array_state, phase; // enum array_state of map.h
+    uint8_t serving, reserved[3];
+    le64 blocks_total, blocks_free, objects;
+    le64 rows_dirty_bytes, rows_cache_bytes, store_cache_bytes, mem_bytes;
+    le64 writes, reads, deltas_sent, settled, journal_flushes, journal_bytes, data_blocks_written, data_blocks_read, bad_blocks;
+    struct { le64 incarnation, silent_ms; uint8_t state, reserved[7]; } member[ARRAY_IOMS_MAX]; // as this IOM sees the others
+};
+// Body of MSG_CONTROL
+enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3 };
+struct req_control { struct envelope env; uint8_t op, reserved[7]; };
+struct rep_verify { struct envelope env; le64 rows, blocks, faults; }; // payload: sentences, one a line

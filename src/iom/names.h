@@ -1,0 +1,50 @@
+// Metadata of one IOM: everything whose starter it is. Directories, attributes, sessions and slots (exactly once), intents over several IOMs, and the
+// mirror of all that at the proxy. One file per request (name_create.c, name_rename.c, ...), one table row each.
+#pragma once
+#include "layout/layout.h"
+#include "store/store.h"
+#include "wire/format.h"
+
+struct names;
+struct names_port {
+    void *ctx;
+    void (*post)(void *ctx, iom_id to, struct msg *m);                               // MSG_MIRROR, MSG_MIRROR_ACK; owns m
+    struct msg *(*msg)(void *ctx, uint16_t type, uint32_t body_len);                 // body_len includes the envelope
+    err (*co_call)(void *ctx, iom_id to, struct msg *req, struct msg **reply);       // to another IOM (or oneself: shortcut inside): owns req
+    // this IOM's own rows, for discards and zeroing where it is itself a member
+    err (*co_discard)(void *ctx, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone);
+    err (*co_zero)(void *ctx, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates);
+};
+struct names_config {
+    iom_id self;
+    uint8_t array_ioms;
+    uint64_t session_lease_ns; // default 60 s
+};
+struct names *names_create(struct env *e, struct store *s, const struct names_port *port, const struct names_config *c);
+void co_names_stop(struct names *n, bool harden); // ends its tasks; harden: syncs what was committed
+void names_destroy(struct names *n);
+
+// ---- service. Every call of an MX or IOM with a type in names' table; answers with hub_reply, I10: only when the proxy has what the reply shows.
+bool names_takes(uint16_t type);
+void co_names_call(struct names *n, struct inbound *in);   // runs in the task of the request
+void names_receive(struct names *n, iom_id from, struct msg *m); // MSG_MIRROR from the ward, MSG_MIRROR_ACK from the proxy; owns m; never waits
+void names_session_gone(struct names *n, const uint8_t session[16]); // its connection closed: the lease runs
+MUST_USE err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end); // for rows whose starter is this IOM
+void names_touch(struct names *n, struct handle h, uint64_t mtime_ns);
+
+// ---- recovery phases, a barrier of all members after each; idempotent
+//  0  mirror: of own tree and the proxy's copy the shorter takes the rest from the longer; both flushed
+//  1  intents: withdrawn or rolled forward; 2  truncates and orphans under way are discarded again on all members
+#define NAMES_RECOVERY_PHASES 3
+MUST_USE err co_names_recover(struct names *n, uint32_t phase, uint64_t epoch);
+// Makes the root directory if this IOM is its starter and the store is new. Part of phase 1.
+
+// ---- the store's hook, given to co_store_open (before names exist): keeps the retained batches for recovery phase 0
+struct names_replay;
+struct names_replay *names_replay_new(struct env *e);
+void names_replay_note(void *replay, enum tree_id tree, uint64_t epoch, uint64_t number, const uint8_t *ops, uint32_t ops_len, lsn at);
+void names_take_replay(struct names *n, struct names_replay *r); // owns r
+
+// ---- check: every CNODE, DIRENT, link count, parent; mirror equals own tree (by digest). One sentence per fault. Online or on opened stores.
+struct names_stats { uint64_t objects, dirents, requests, slots_replayed, mirror_batches, intents; };
+void names_stats(const struct names *n, struct names_stats *out);

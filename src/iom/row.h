@@ -1,0 +1,65 @@
+// The update protocol of one IOM (FIG. 1, 2, 15, 16): data and parity change together or not at all. Both sides, D (data) and P (parity), of
+// every segment this IOM is a member of. Everything durable goes through store.h (TREE_LOCAL: CHUNK, UPDATE, secondary CNODE); everything said
+// goes through `rows_port.post`, an ordered stream per pair of IOMs and epoch.
+#pragma once
+#include "layout/layout.h"
+#include "store/store.h"
+#include "wire/format.h"
+
+struct rows;
+struct rows_config { // 0 = default
+    uint64_t cache_bytes;        // clean and dirty segment contents, accumulators included; default 64 MiB
+    uint64_t dirty_bytes;        // beyond this writers wait and the flusher hurries; default cache/2
+    uint64_t credit_bytes;       // accumulators P grants to each D; default 8 MiB
+    uint64_t flush_age_ns;       // dirty blocks are frozen after this; default 300 ms
+};
+struct rows_port {
+    void *ctx;
+    // D <-> P messages MSG_DELTA .. MSG_SETTLED; owns m; `to` is never oneself
+    void (*post)(void *ctx, iom_id to, struct msg *m);
+    struct msg *(*msg)(void *ctx, uint16_t type, uint32_t body_len); // body_len includes the envelope, which the hub fills
+    // A call to another IOM's rows (MSG_RESOLVE, MSG_VERIFY): owns req; *reply to be freed
+    err (*co_call)(void *ctx, iom_id to, struct msg *req, struct msg **reply);
+    // Makes a size >= end durable at the object's starter (or learns that it is): *durable_end is then what may harden. ERR_TRUNCATED, ERR_STALE: the
+    // object was cut or deleted meanwhile; the blocks will be discarded. May be this IOM itself.
+    err (*co_end_durable)(void *ctx, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end);
+    // Data of the object changed here (gathered, about once a second and at fsync/flush): mtime, change counter of the starter
+    void (*touch)(void *ctx, struct handle h, uint64_t mtime_ns);
+};
+struct rows *rows_create(struct env *e, struct store *s, iom_id self, const struct rows_port *port, const struct rows_config *c);
+void rows_destroy(struct rows *r);       // drops memory; nothing is written (tasks of its own have been told to end and are awaited by co_rows_stop)
+void co_rows_stop(struct rows *r, bool harden); // ends its tasks; harden: first everything held is made durable as UPDATEs as far as that needs nobody else
+                                                // (D: blocks + UPDATE; P: freezes and writes what it holds for each D), nothing is completed, no old place released
+
+// ---- service (array running)
+// Reads this member's part of [off, off+len) into dst (ascending pieces, contiguous in dst; `dst_cap` bytes). Holes are zeros. *got = bytes of this member.
+MUST_USE err co_rows_read(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint32_t len, uint8_t *dst, uint32_t dst_cap, uint32_t *got);
+struct row_write {
+    struct handle h;
+    struct refmap map;
+    uint64_t off;
+    uint32_t len;
+    struct slice data;       // this member's pieces, ascending; the rows keep references instead of copies where they can
+    uint32_t truncates;
+    uint64_t durable_end;
+    uint8_t toughness;       // 0, 1, 2: what has happened when it returns
+    uint8_t session[16]; uint32_t slot; uint64_t seq; // (session, slot, seq) of the write; a repeated one is known and not done again
+    uint64_t mtime_ns;
+};
+MUST_USE err co_rows_write(struct rows *r, const struct row_write *w); // ERR_NOSPC, ERR_TRUNCATED, ERR_IO, ERR_STOPPED
+MUST_USE err co_rows_fsync(struct rows *r, struct handle h, uint64_t durable_end, uint32_t truncates); // I3, this member's part
+MUST_USE err co_rows_zero(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates); // whole blocks become holes; settled on return
+MUST_USE err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone); // durable on return; idempotent
+void rows_receive(struct rows *r, iom_id from, struct msg *m); // a post; owns m; never waits
+void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY from another IOM: answers it
+
+// ---- recovery (DESIGN: resolution a-c); phases with a barrier of all members between them; idempotent, restartable
+#define ROWS_RECOVERY_PHASES 3
+MUST_USE err co_rows_recover(struct rows *r, uint32_t phase);  // 0 .. ROWS_RECOVERY_PHASES-1; after the last all is settled and durable
+
+// ---- check and figures
+// Verifies on a quiet array every row whose parity chunk is here: parity equals the data of all members, checksums hold. One sentence per fault.
+MUST_USE err co_rows_verify(struct rows *r, void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *rows_verified, uint64_t *faults);
+void row_record_refs(const struct key *k, const void *val, uint32_t len, void (*emit)(void *arg, block_addr at, uint32_t n), void *arg); // blocks a CHUNK/UPDATE record holds
+struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes, bad_blocks; };
+void rows_stats(const struct rows *r, struct rows_stats *out);
