@@ -30,10 +30,12 @@ struct handle {
     uint64_t index;  // below 2^47
 };
 #define HANDLE_BYTES 16
-void handle_put(uint8_t out[HANDLE_BYTES], struct handle h); // big-endian (array, starter, index, generation): memcmp order
-struct handle handle_at(const uint8_t in[HANDLE_BYTES]);
+#define HANDLE_ARRAYS 4096u                // so that an inode number stays below 2^63
+#define HANDLE_INDEX_END (1ull << 47)      // index 0 is never given: all zeros is no handle
+void handle_put(uint8_t out[HANDLE_BYTES], struct handle h); // big-endian (array, starter, 0, index, generation): memcmp order
+struct handle handle_at(const uint8_t in[HANDLE_BYTES]);     // of any bytes; not handle_valid if handle_put never makes them
 bool handle_eq(struct handle a, struct handle b);
-bool handle_valid(struct handle h);              // fields within their limits
+bool handle_valid(struct handle h);              // array, starter and index within their limits
 uint64_t handle_inode(struct handle h);          // array, starter and index packed: unique among living objects; the root's is 1
 uint64_t handle_hash(struct handle h);
 #define ROOT_INDEX 1
@@ -50,21 +52,24 @@ struct refmap {
     uint8_t lowest;       // striped form: members are IOMs lowest .. lowest+span-1 ...
     uint8_t starter;      // ... and this member position (0..span-1) holds data chunk 0
     uint8_t member[ARRAY_IOMS_MAX]; // explicit form: IOM of each member position, all distinct
-};
+}; // what a form does not use is zero: equal maps have equal bytes
 #define REFMAP_BYTES 24
 void refmap_put(uint8_t out[REFMAP_BYTES], const struct refmap *m); // the form on disk and wire
-MUST_USE err refmap_at(struct refmap *m, const uint8_t in[REFMAP_BYTES]); // ERR_FORMAT for what refmap_valid refuses
+MUST_USE err refmap_at(struct refmap *m, const uint8_t in[REFMAP_BYTES]); // ERR_FORMAT for what refmap_valid refuses; *m is then untouched
 bool refmap_valid(const struct refmap *m);
 bool refmap_eq(const struct refmap *a, const struct refmap *b);
-iom_id refmap_member(const struct refmap *m, uint8_t position);       // IOM of a member position
+static inline iom_id refmap_member(const struct refmap *m, uint8_t position) { // IOM of a member position
+    ASSERT(position < m->span);
+    return (iom_id){m->form == MAP_EXPLICIT ? m->member[position] : (uint8_t)(m->lowest + position)};
+}
 uint8_t refmap_position(const struct refmap *m, iom_id iom);          // NO_IOM if it is no member
 
 // ---- geometry
 static inline uint64_t refmap_quantum(const struct refmap *m) { return 1ull << m->quantum_shift; }
 uint8_t geo_data(const struct refmap *m);          // n: data chunks a stripe: span (none), 1 (mirror), span-1 (parity)
 bool geo_has_parity(const struct refmap *m);       // everything but NONE; a mirror's second copy counts as the parity of n = 1
-uint8_t geo_parity_pos(const struct refmap *m, uint64_t stripe);             // member position of the parity chunk
-uint8_t geo_data_pos(const struct refmap *m, uint64_t stripe, uint8_t k);    // member position of data chunk k
+uint8_t geo_parity_pos(const struct refmap *m, uint64_t stripe);             // member position of the parity chunk; NO_IOM if none
+uint8_t geo_data_pos(const struct refmap *m, uint64_t stripe, uint8_t k);    // member position of data chunk k, k < geo_data
 uint8_t geo_role(const struct refmap *m, uint64_t stripe, uint8_t position); // k, or GEO_PARITY, or GEO_NOTHING (mirror, span > 2)
 #define GEO_PARITY 0xfe
 #define GEO_NOTHING 0xff
@@ -72,7 +77,7 @@ uint8_t geo_role(const struct refmap *m, uint64_t stripe, uint8_t position); // 
 
 uint8_t geo_seg_blocks(const struct refmap *m);    // rows a segment: min(quantum in blocks, 16 if n <= 7 else 8): a CHUNK stays < 900 bytes
 uint32_t geo_segs_per_chunk(const struct refmap *m);
-static inline uint64_t geo_seg_stripe(const struct refmap *m, uint64_t seg) { return seg / geo_segs_per_chunk(m); }
+uint64_t geo_seg_stripe(const struct refmap *m, uint64_t seg);
 
 // Where byte `off` of the object is, and how many bytes from there on lie in the same segment of the same chunk.
 struct place {
@@ -89,6 +94,7 @@ uint64_t geo_segs_of_size(const struct refmap *m, uint64_t size_bytes); // segme
 
 // The map for a new object: protection, span (0 = as many as the array has), quantum; starter IOM = where its directory is.
 // A protection that the array is too small for is lowered only for span 0 (2 IOMs: mirror, 1: none); else ERR_INVAL.
+// The starter holds data chunk 0. A span below the array's covers the IOMs from the starter on; where that passes the last IOM, in explicit form.
 MUST_USE err refmap_make(struct refmap *out, uint8_t array_ioms, iom_id starter, enum protection p, uint8_t span, uint8_t quantum_shift);
-iom_id proxy_of(iom_id iom, uint8_t array_ioms); // the next in the ring (C1)
+iom_id proxy_of(iom_id iom, uint8_t array_ioms); // the next in the ring (C1); NO_IOM in an array of one
 iom_id ward_of(iom_id iom, uint8_t array_ioms);
