@@ -3,9 +3,10 @@
 #include "wire/peer.h"
 
 #define MSG_REPLY 0x8000
+#define MSG_POST_FIRST 0x400 // below: calls and casts; from here on: posts
 enum msg_type {
     // greeting
-    MSG_HELLO = 1, MSG_WELCOME = 2,
+    MSG_HELLO = 1, MSG_WELCOME = 2, MSG_REFUSE = 3, MSG_POST_ACK = 4,
     // casts between IOMs (cluster/)
     MSG_HEARTBEAT = 0x10, MSG_HEARTBEAT_ACK, MSG_PAXOS_PREPARE, MSG_PAXOS_PROMISE, MSG_PAXOS_ACCEPT, MSG_PAXOS_ACCEPTED,
     // any node -> IOM, any epoch
@@ -72,8 +73,8 @@ struct req_link { struct req_head h; struct wire_handle handle, dir; le16 name_l
 #define RENAME_FLAG_EXCHANGE 2u
 struct req_rename { struct req_head h; struct wire_handle dir, to_dir; le32 flags; le16 name_len, to_len; uint8_t names[]; }; // sent to dir's starter
 struct req_readdir { struct req_head h; struct wire_handle dir; le64 cookie; le32 max_bytes; uint8_t plus, reserved[3]; };
-struct req_raise { struct req_head h; struct wire_handle handle; le64 end; le64 mtime_ns; le32 truncates; uint8_t durable, reserved[3]; };
-    // size = max(size, end). durable: answered when (creation and) this size are durable at starter and proxy. A lower count: ERR_TRUNCATED
+struct req_raise { struct req_head h; struct wire_handle handle; le64 end; le64 mtime_ns; le32 truncates; uint8_t durable, append, reserved[2]; };
+    // size = max(size, end); append: size += end, atomically (seq != 0: exactly once), rep_size.size is the new one. durable: answered when (creation and) this size are durable at starter and proxy. A lower count: ERR_TRUNCATED
 struct req_xattr { struct req_head h; struct wire_handle handle; le32 flags; le16 name_len; uint8_t name[]; }; // value = payload; flags: 1 create, 2 replace
 
 struct rep_attr { struct envelope env; struct wire_attr attr; uint8_t has_attr, reserved[7]; };

@@ -77,4 +77,5 @@ void hub_post(struct peer *p, struct msg *m);          // owns m; never waits. L
 uint64_t peer_post_backlog_bytes(const struct peer *p);
 void hub_cast(struct peer *p, struct msg *m);          // owns m; dropped if not connected (but connects)
 struct msg *inbound_reply(struct inbound *in, uint32_t body_len); // a reply message to fill (type = request's | MSG_REPLY)
+void hub_drop(struct inbound *in);                                   // no answer: the caller's connection stays, its call waits on
 void hub_reply(struct inbound *in, struct msg *reply, err result); // owns both; reply NULL = envelope alone

@@ -1,0 +1,239 @@
+// The connecting side: paths to other nodes, and calls over them.
+//
+// A path:   idle --path_want--> connecting --opened--> greeting --WELCOME--> open
+//             ^                    |                      |                    |
+//             └── retry time ── waiting <----- lost ------┴--------------------┘
+//
+// An attempt that fails ends the calls that waited for it, with its cause, so that who asks can look elsewhere; a call
+// made while waiting lasts until the next attempt: retrying in a loop costs no more than the backoff allows.
+// A call that was sent and whose connection is lost ends with ERR_CONN: only the caller knows whether it may be repeated.
+#include "wire/hub_internal.h"
+
+#define BACKOFF_MIN_MS 5u
+#define BACKOFF_MAX_MS 200u
+
+struct call {            // on the stack of its task
+    struct list node;    // in peer->waiting until sent
+    struct peer *peer;
+    struct msg *req;     // until sent
+    uint64_t xid;
+    uint64_t addressed;  // the incarnation known when it was made; 0: none
+    struct waitq *q, own;
+    bool done;
+    err result;
+    struct msg *reply;
+};
+
+static void call_end(struct env *e, struct call *c, err result) {
+    list_remove(&c->node);
+    msg_free(c->req);
+    c->req = NULL;
+    c->result = result;
+    c->done = true;
+    waitq_wake_all(e, c->q);
+}
+
+static void calls_end_waiting(struct peer *p, err why) {
+    for (struct list *n; (n = list_pop_front(&p->waiting));) call_end(p->hub->env, LIST_ENTRY(n, struct call, node), why);
+}
+
+static void calls_end_sent(struct peer *p, err why) {
+    MAP_FOR(&p->sent, it) {
+        map_del(&p->sent, it.key);
+        call_end(p->hub->env, it.value, why);
+    }
+}
+
+static void call_send(struct peer *p, struct call *c) {
+    list_remove(&c->node);
+    map_put(&p->sent, c->xid, c);
+    struct msg *m = c->req;
+    c->req = NULL;
+    conn_send(p->data.link->conn, m);
+}
+
+// ---- paths ----------------------------------------------------------------------------------------------------------
+void path_init(struct path *p, struct peer *peer, enum link_role role) { *p = (struct path){.peer = peer, .role = role}; }
+
+static void path_opened(struct conn *c) {
+    struct link *l = c->ctx;
+    conn_send(c, greeting_make(l->hub, MSG_HELLO, l->role, l->path->peer->iom));
+}
+
+static void path_retry(void *arg) {
+    struct path *p = arg;
+    if (!p->link) path_want(p);
+}
+
+// Casts do not wait: what asks for the cast path comes again anyway.
+static bool path_needed(const struct path *p) {
+    return p->role == LINK_DATA && (!list_empty(&p->peer->waiting) || stream_out_waits(p->peer));
+}
+
+void path_want(struct path *p) {
+    static const struct net_events events = {path_opened, link_message, link_closed};
+    struct peer *peer = p->peer;
+    struct env *e = peer->hub->env;
+    if (p->link) return;
+    if (env_now_ns(e) < p->not_before_ns) {
+        if (path_needed(p)) timer_set(e, &p->retry, p->not_before_ns, path_retry, p);
+        return;
+    }
+    timer_cancel(e, &p->retry);
+    p->link = link_new(peer->hub, p, p->role);
+    p->link->conn = net_connect(e, peer->at, &events, p->link);
+}
+
+void path_lost(struct path *p, bool greeted, err why) {
+    struct peer *peer = p->peer;
+    struct env *e = peer->hub->env;
+    p->link = NULL;
+    p->backoff_ms = p->backoff_ms ? MIN(2 * p->backoff_ms, BACKOFF_MAX_MS) : BACKOFF_MIN_MS;
+    uint64_t wait_ns = MSEC(p->backoff_ms);
+    p->not_before_ns = env_now_ns(e) + wait_ns - env_random(e) % (wait_ns / 4); // not all at one instant
+    if (p->role == LINK_CAST) return;
+    stream_out_lost(peer);
+    calls_end_sent(peer, ERR_CONN);
+    if (!greeted) calls_end_waiting(peer, why == ERR_TIMEOUT ? ERR_CONN : why);
+    if (path_needed(p)) path_want(p);
+}
+
+// ---- peers ----------------------------------------------------------------------------------------------------------
+static struct peer *peer_new(struct hub *h, uint8_t iom, const char *at) {
+    struct peer *p = mem_alloc(h->env->mem, sizeof *p);
+    p->hub = h;
+    p->iom = iom;
+    p->at = mem_strdup(h->env->mem, at);
+    path_init(&p->data, p, LINK_DATA);
+    path_init(&p->cast, p, LINK_CAST);
+    list_init(&p->waiting);
+    map_init(&p->sent, h->env->mem);
+    stream_out_init(&p->out);
+    list_push_back(&h->peers, &p->node);
+    return p;
+}
+
+static void path_close(struct path *p) {
+    if (p->link) link_end(p->link, ERR_CONN, true);
+    timer_cancel(p->peer->hub->env, &p->retry);
+}
+
+void peer_free(struct peer *p) {
+    struct mem *mem = p->hub->env->mem;
+    calls_end_waiting(p, ERR_CONN);
+    stream_out_reset(p);
+    path_close(&p->data);
+    path_close(&p->cast);
+    if (p->iom != NO_IOM) p->hub->by_iom[p->iom] = NULL;
+    list_remove(&p->node);
+    map_fini(&p->sent);
+    mem_free(mem, p->at);
+    mem_free(mem, p);
+}
+
+static void peer_move(struct peer *p, const char *at) {
+    if (!strcmp(p->at, at)) return;
+    mem_free(p->hub->env->mem, p->at);
+    p->at = mem_strdup(p->hub->env->mem, at);
+    path_close(&p->data);
+    path_close(&p->cast);
+    p->data.not_before_ns = p->cast.not_before_ns = 0;
+    if (path_needed(&p->data)) path_want(&p->data);
+}
+
+struct peer *hub_peer(struct hub *h, iom_id iom, const char *at) {
+    ASSERT(iom.n < ARRAY_IOMS_MAX && !(h->cfg.self.kind == NODE_IOM && h->cfg.self.iom == iom.n));
+    if (!h->by_iom[iom.n]) h->by_iom[iom.n] = peer_new(h, iom.n, at);
+    else peer_move(h->by_iom[iom.n], at);
+    return h->by_iom[iom.n];
+}
+
+struct peer *hub_peer_at(struct hub *h, const char *at) {
+    LIST_FOR(&h->peers, n) {
+        struct peer *p = LIST_ENTRY(n, struct peer, node);
+        if (p->iom == NO_IOM && !strcmp(p->at, at)) return p;
+    }
+    return peer_new(h, NO_IOM, at);
+}
+
+bool peer_connected(const struct peer *p) { return p->data.link && p->data.link->greeted; }
+
+// A call made when another incarnation was known is not this one's business.
+void peer_welcomed(struct peer *p, const struct greeting *g) {
+    uint64_t incarnation = le64_get(g->incarnation);
+    p->known = incarnation;
+    stream_out_welcomed(p, g);
+    LIST_FOR_SAFE(&p->waiting, n) {
+        struct call *c = LIST_ENTRY(n, struct call, node);
+        if (c->addressed && c->addressed != incarnation) call_end(p->hub->env, c, ERR_RESTARTED);
+        else call_send(p, c);
+    }
+}
+
+void peer_reply(struct peer *p, struct msg *m) {
+    struct call *c = map_del(&p->sent, le64_get(msg_envelope(m)->seq));
+    if (!c) { // the caller has given up
+        msg_free(m);
+        return;
+    }
+    uint32_t result = le32_get(msg_envelope(m)->result);
+    c->reply = m;
+    call_end(p->hub->env, c, result < ERR_COUNT ? (err)result : ERR_FORMAT);
+}
+
+// ---- calls ----------------------------------------------------------------------------------------------------------
+static void call_give_up(struct call *c, err why) {
+    map_del(&c->peer->sent, c->xid);
+    list_remove(&c->node);
+    msg_free(c->req);
+    c->result = why;
+}
+
+static void co_call_wait(struct env *e, struct call *c, const struct call_opts *o) {
+    while (!c->done) {
+        if (o && o->cancelled && *o->cancelled) {
+            call_give_up(c, ERR_INTR);
+            return;
+        }
+        if (!o || !o->deadline_ns) {
+            co_wait(e, c->q, "the reply to a call");
+        } else if (!co_wait_until(e, c->q, o->deadline_ns, "the reply to a call") && !c->done) {
+            call_give_up(c, ERR_TIMEOUT);
+            return;
+        }
+    }
+}
+
+err co_call(struct peer *p, struct msg *req, const struct call_opts *o, struct msg **reply) {
+    struct env *e = p->hub->env;
+    struct call c = {.peer = p, .req = req, .xid = ++p->hub->xid};
+    if (p->iom != NO_IOM) c.addressed = p->known;
+    waitq_init(&c.own);
+    c.q = o && o->cancel ? o->cancel : &c.own;
+    list_init(&c.node);
+    msg_envelope(req)->seq = le64_of(c.xid);
+    if (peer_connected(p)) {
+        call_send(p, &c);
+    } else {
+        list_push_back(&p->waiting, &c.node);
+        path_want(&p->data);
+    }
+    co_call_wait(e, &c, o);
+    *reply = NULL;
+    if (c.result == OK) *reply = c.reply;
+    else msg_free(c.reply);
+    return c.result;
+}
+
+// ---- casts ----------------------------------------------------------------------------------------------------------
+#define CAST_QUEUE_MAX_BYTES KIB(64) // who does not read gets no more: the newest heartbeat is the one that counts
+
+void hub_cast(struct peer *p, struct msg *m) {
+    struct link *l = p->cast.link;
+    if (l && l->greeted && conn_queued_bytes(l->conn) < CAST_QUEUE_MAX_BYTES) {
+        conn_send(l->conn, m);
+        return;
+    }
+    msg_free(m);
+    if (!l) path_want(&p->cast);
+}
