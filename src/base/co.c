@@ -181,15 +181,15 @@ static void context_init(struct co *c) {
 }
 #else
 static void context_init(struct co *c) {
-    // What co_switch pops: r15 r14 r13 r12 rbx rbp, then the return address; at co_start the stack is 16-byte aligned.
+    // What co_switch pops: r15 r14 r13 r12 rbx rbp, then the return address.
     uintptr_t *top = (uintptr_t *)((uintptr_t)c & ~(uintptr_t)15);
-    uintptr_t *sp = top - 8;
+    uintptr_t *sp = top - 9; // so that sp + 7, the stack pointer after co_switch returned, is a multiple of 16
     sp[0] = sp[1] = sp[2] = 0;
     sp[3] = (uintptr_t)c;
     sp[4] = (uintptr_t)co_main;
     sp[5] = 0;
     sp[6] = (uintptr_t)co_start;
-    sp[7] = 0; // the end for those who walk the stack
+    sp[7] = sp[8] = 0; // the end for those who walk the stack
     c->own = sp;
 }
 #endif
