@@ -17,7 +17,9 @@ struct mx_cred { uint32_t uid, gid; };
 struct mx_op {                       // per operation, on the caller's stack; zeroed = defaults
     struct mx_cred cred;
     bool cancelled;                  // set with mx_cancel
-    struct waitq *waiting;           // internal
+    bool ready;                      // internal: `waiting` is initialised
+    struct waitq waiting;            // internal: where its calls and pauses wait, for mx_cancel
+    uint64_t since_ns;               // internal: when it began
 };
 struct attr {                        // host form of wire_attr
     struct handle handle;

@@ -1,0 +1,92 @@
+// What the files of the MX share; users of the MX see mx.h alone.
+//
+//   operation (mx_names.c, mx_data.c) -> co_mx_request (request.c): slot, session, retries -> hub: co_call
+//   session.c keeps the map and the sessions: one refresher task learns the map whenever somebody met an error that says it is old.
+#pragma once
+#include "base/map.h"
+#include "cluster/map.h"
+#include "mx/mx.h"
+#include "wire/peer.h"
+
+#define MX_SLOTS 64u                // requests under way at one IOM that change something
+#define MX_TRANSFER_MAX (1u << 20)  // bytes of payload in one READ or WRITE
+#define MX_ATTR_FRESH_NS SEC(1)     // how long a size learned from the starter serves reads at the end of the file
+
+struct mx_slot {
+    uint64_t seq;
+    bool busy;
+};
+struct mx_iom {
+    struct peer *peer;
+    bool session;                    // opened there, as far as we know
+    uint64_t session_epoch;          // epoch in which opens were last named there
+    struct co_lock opening;
+    struct mx_slot slot[MX_SLOTS];
+    struct waitq slot_free;
+};
+
+// What this MX knows of one object that is open here. Shared by all its open files.
+struct mx_object {
+    struct handle handle;
+    struct refmap map;
+    struct list node;                // mx.objects
+    uint32_t refs;                   // mx_files
+    uint32_t named;                  // OPENs that the starter counts for us
+    uint64_t size, durable_end, mtime_ns, change;
+    uint64_t learned_ns;             // when size came from the starter
+    uint32_t truncates;
+    uint8_t toughness;
+    bool unflushed;                  // written since the last flush(): the starter's mtime and change counter lag
+    bool unsynced;                   // written since the last fsync()
+    uint64_t unsynced_recoveries;    // map.recoveries when that began
+};
+struct mx_file {
+    struct mx_object *object;
+    uint32_t flags;
+};
+struct mx {
+    struct env *env;
+    struct mx_config config;
+    struct hub *hub;
+    uint8_t session[16];
+    struct cluster_map map;
+    bool map_known;                  // any map at all
+    bool map_stale;                  // somebody met another epoch, a stop, a lost connection
+    uint64_t map_rounds;             // grows with every answer of the refresher: what waiters wait for
+    struct waitq map_news, map_wanted;
+    bool stopping, refresher_runs, renewer_runs;
+    struct timer renew;
+    struct mx_iom iom[ARRAY_IOMS_MAX];
+    struct map objects;              // by handle bytes
+    struct list object_list;
+    struct mx_stats stats;
+};
+
+// ---- request.c
+void mx_op_begin(struct mx *m, struct mx_op *op);
+struct mx_target {                   // to whom, and how it may be repeated
+    iom_id iom;
+    bool once;                       // changes something: takes a slot
+};
+// Sends `req` (a template: owned, freed) until there is a definite answer. The reply is the caller's, also when the result is an error of class CALLER: then it is freed.
+MUST_USE err co_mx_request(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req, struct msg **reply);
+// The same where only the result matters.
+MUST_USE err co_mx_order(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req);
+struct msg *mx_msg(struct mx *m, struct mx_op *op, uint16_t type, uint32_t body_len);
+MUST_USE err co_mx_pause(struct mx *m, struct mx_op *op, uint64_t for_ns); // ERR_INTR, ERR_IO (eio_after)
+
+// ---- session.c
+MUST_USE err co_mx_map_wait(struct mx *m, struct mx_op *op);   // until the map says running
+void mx_map_stale(struct mx *m);
+MUST_USE err co_mx_session(struct mx *m, struct mx_op *op, iom_id iom); // open there, opens named in this epoch
+void mx_session_lost(struct mx *m, iom_id iom);
+void mx_refresher(void *arg);
+void mx_renewer(void *arg);
+
+// ---- object.c
+struct mx_object *mx_object_find(struct mx *m, struct handle h);           // NULL if not open here
+struct mx_object *mx_object_get(struct mx *m, const struct attr *a);       // made or referenced
+void mx_object_put(struct mx *m, struct mx_object *o);
+void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a);
+void mx_attr_decode(struct attr *out, const struct wire_attr *w, err *bad);
+MUST_USE err mx_reply_attr(struct mx *m, struct msg *reply, struct attr *out, bool *has_attr); // frees reply; overlays own writes

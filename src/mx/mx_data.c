@@ -1,0 +1,459 @@
+// Reads and writes: one message to each IOM that holds a part of the range, all at once; the parts are gathered and scattered here.
+//
+//   [off, off+len) ── pieces (chunk by chunk) ── IOM 2: pieces 0, 3, 6   one READ or WRITE, its payload the pieces one after the other
+//                                                IOM 3: pieces 1, 4
+//                                                IOM 0: pieces 2, 5
+//
+// A write that grows the file raises the size at the starter at the same time and is answered after both. Where the data must be on disk
+// (O_SYNC, toughness 2) the size is raised durably first: no block beyond the durable end hardens (src/iom/row.h).
+#include "mx/inside.h"
+#include "wire/format.h"
+
+// ---- pieces
+struct piece {
+    iom_id iom;
+    uint64_t off;
+    uint32_t len;
+};
+struct walk {
+    const struct refmap *map;
+    uint64_t at, end;
+};
+
+static bool next_piece(struct walk *w, struct piece *p) {
+    if (w->at >= w->end) return false;
+    struct place at = geo_locate(w->map, w->at);
+    p->iom = at.data;
+    p->off = w->at;
+    p->len = (uint32_t)MIN((uint64_t)at.run_bytes, w->end - w->at);
+    w->at += p->len;
+    return true;
+}
+
+struct share { // what one IOM has of a range
+    uint32_t bytes, pieces;
+    uint64_t first_off;
+};
+
+static uint32_t share_out(const struct refmap *map, uint64_t off, uint32_t len, struct share share[ARRAY_IOMS_MAX]) {
+    struct walk w = {map, off, off + len};
+    struct piece p;
+    uint64_t last_end[ARRAY_IOMS_MAX] = {0};
+    uint32_t members = 0;
+    memset(share, 0, sizeof(struct share) * ARRAY_IOMS_MAX);
+    while (next_piece(&w, &p)) {
+        struct share *s = &share[p.iom.n];
+        if (!s->bytes) {
+            members++;
+            s->first_off = p.off;
+        }
+        if (!s->bytes || last_end[p.iom.n] != p.off) s->pieces++;
+        s->bytes += p.len;
+        last_end[p.iom.n] = p.off + p.len;
+    }
+    return members;
+}
+
+// ---- one range, all its members at once
+struct transfer {
+    struct mx *m;
+    struct mx_op *op;
+    struct mx_object *o;
+    uint64_t off;
+    uint32_t len;
+    uint8_t *dst;           // read
+    struct slice data;      // write
+    uint8_t toughness;
+    uint64_t mtime_ns;
+    struct share share[ARRAY_IOMS_MAX];
+    struct group parts;
+};
+struct part {
+    struct transfer *t;
+    iom_id iom;
+    err (*co_part)(struct transfer *t, iom_id iom);
+};
+
+static void part_task(void *arg) {
+    struct part *p = arg;
+    group_done(p->t->m->env, &p->t->parts, p->co_part(p->t, p->iom));
+}
+
+// Runs co_part for every member of the range; the last one in this task.
+static err co_parts(struct transfer *t, err (*co_part)(struct transfer *t, iom_id iom)) {
+    struct part part[ARRAY_IOMS_MAX];
+    uint32_t members = share_out(&t->o->map, t->off, t->len, t->share);
+    group_init(&t->parts);
+    for (uint8_t i = 0; i < ARRAY_IOMS_MAX && members; i++) {
+        if (!t->share[i].bytes) continue;
+        part[i] = (struct part){t, {i}, co_part};
+        group_add(&t->parts);
+        if (--members) env_spawn(t->m->env, "mx: part of a transfer", part_task, &part[i]);
+        else part_task(&part[i]);
+    }
+    return co_group_wait(t->m->env, &t->parts, "mx: parts of a transfer");
+}
+
+static void scatter(struct transfer *t, iom_id iom, const uint8_t *src) {
+    struct walk w = {&t->o->map, t->off, t->off + t->len};
+    struct piece p;
+    while (next_piece(&w, &p)) {
+        if (!iom_eq(p.iom, iom)) continue;
+        memcpy(t->dst + (p.off - t->off), src, p.len);
+        src += p.len;
+    }
+}
+
+static struct slice gather(struct transfer *t, iom_id iom) { // a reference for the caller
+    const struct share *s = &t->share[iom.n];
+    if (s->pieces == 1) return (struct slice){buf_ref(t->data.buf), t->data.off_bytes + (uint32_t)(s->first_off - t->off), s->bytes};
+    struct buf *b = buf_new(t->m->env->mem, s->bytes);
+    struct walk w = {&t->o->map, t->off, t->off + t->len};
+    struct piece p;
+    uint32_t at = 0;
+    while (next_piece(&w, &p)) {
+        if (!iom_eq(p.iom, iom)) continue;
+        memcpy(b->data + at, slice_data(t->data) + (p.off - t->off), p.len);
+        at += p.len;
+    }
+    return (struct slice){b, 0, s->bytes};
+}
+
+static err co_read_part(struct transfer *t, iom_id iom) {
+    struct msg *q = mx_msg(t->m, t->op, MSG_READ, sizeof(struct req_read)), *reply;
+    struct req_read *r = (struct req_read *)q->body;
+    handle_put(r->handle.b, t->o->handle);
+    refmap_put(r->map.b, &t->o->map);
+    r->off = le64_of(t->off);
+    r->len = le32_of(t->len);
+    err e = co_mx_request(t->m, t->op, (struct mx_target){.iom = iom}, q, &reply);
+    if (e) return e;
+    if (reply->payload.len_bytes != t->share[iom.n].bytes) e = ERR_FORMAT;
+    else scatter(t, iom, slice_data(reply->payload));
+    msg_free(reply);
+    return e;
+}
+
+static err co_write_part(struct transfer *t, iom_id iom) {
+    struct msg *q = mx_msg(t->m, t->op, MSG_WRITE, sizeof(struct req_write));
+    struct req_write *w = (struct req_write *)q->body;
+    struct slice data = gather(t, iom);
+    handle_put(w->handle.b, t->o->handle);
+    refmap_put(w->map.b, &t->o->map);
+    w->off = le64_of(t->off);
+    w->len = le32_of(t->len);
+    w->truncates = le32_of(t->o->truncates);
+    w->durable_end = le64_of(t->o->durable_end);
+    w->toughness = t->toughness;
+    msg_set_payload(q, data);
+    buf_unref(data.buf);
+    return co_mx_order(t->m, t->op, (struct mx_target){.iom = iom, .once = true}, q);
+}
+
+// ---- size at the starter
+struct raise {
+    uint64_t end;
+    bool durable, append;
+};
+static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct raise what, uint64_t *size) {
+    struct msg *q = mx_msg(m, op, MSG_RAISE, sizeof(struct req_raise)), *reply;
+    struct req_raise *r = (struct req_raise *)q->body;
+    handle_put(r->handle.b, o->handle);
+    r->end = le64_of(what.end);
+    r->mtime_ns = le64_of(o->mtime_ns);
+    r->truncates = le32_of(o->truncates);
+    r->durable = what.durable;
+    r->append = what.append;
+    err e = co_mx_request(m, op, (struct mx_target){.iom = {o->handle.starter}, .once = what.append}, q, &reply);
+    if (e) return e;
+    const struct rep_size *s = (const struct rep_size *)reply->body;
+    if (reply->body_len < sizeof *s) e = ERR_FORMAT;
+    else if (le32_get(s->truncates) == o->truncates) {
+        *size = le64_get(s->size);
+        o->size = MAX(o->size, *size);
+        o->durable_end = MAX(o->durable_end, le64_get(s->durable_size));
+    } else {
+        *size = le64_get(s->size);
+    }
+    msg_free(reply);
+    return e;
+}
+
+static err co_raise_part(struct transfer *t, iom_id iom) {
+    uint64_t size;
+    return co_raise(t->m, t->op, t->o, (struct raise){.end = t->off + t->len}, &size);
+}
+
+static err co_write_all(struct transfer *t, bool grows) {
+    if (!grows) return co_parts(t, co_write_part);
+    uint64_t size;
+    if (t->toughness == 2) {
+        err e = co_raise(t->m, t->op, t->o, (struct raise){.end = t->off + t->len, .durable = true}, &size);
+        return e ? e : co_parts(t, co_write_part);
+    }
+    // The raise beside the parts: a group of its own, since co_parts owns t->parts.
+    struct transfer raise = *t;
+    struct part part = {&raise, {t->o->handle.starter}, co_raise_part};
+    group_init(&raise.parts);
+    group_add(&raise.parts);
+    env_spawn(t->m->env, "mx: raise", part_task, &part);
+    err e = co_parts(t, co_write_part);
+    err raised = co_group_wait(t->m->env, &raise.parts, "mx: the new size");
+    return e ? e : raised;
+}
+
+static err co_learn(struct mx *m, struct mx_op *op, struct mx_object *o) {
+    struct attr a;
+    uint64_t since_ns = op->since_ns; // the operation goes on: getattr begins the clock anew
+    err e = co_mx_getattr(m, op, o->handle, &a);
+    op->since_ns = since_ns;
+    return e;
+}
+
+static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
+    struct mx_object *o = f->object;
+    struct transfer t = {.m = m, .op = op, .o = o, .off = off, .len = data.len_bytes, .data = data};
+    for (;;) {
+        t.toughness = f->flags & MX_O_SYNC ? 2 : o->toughness;
+        o->mtime_ns = env_wall_ns(m->env);
+        if (!o->unsynced) o->unsynced_recoveries = m->map.recoveries;
+        o->unsynced = o->unflushed = true;
+        err e = co_write_all(&t, off + t.len > o->size);
+        if (e != ERR_TRUNCATED) {
+            if (!e) o->size = MAX(o->size, off + t.len);
+            return e;
+        }
+        e = co_learn(m, op, o);
+        if (!e) e = co_mx_pause(m, op, MSEC(1));
+        if (e) return e;
+    }
+}
+
+err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
+    mx_op_begin(m, op);
+    if (off > OBJECT_BYTES_MAX || data.len_bytes > OBJECT_BYTES_MAX - off) return ERR_FBIG;
+    f->object->refs++; // a release in between must not take it away
+    err e = OK;
+    for (uint32_t done = 0; done < data.len_bytes && !e;) {
+        uint32_t len = MIN(data.len_bytes - done, MX_TRANSFER_MAX);
+        e = co_write_range(m, op, f, off + done, (struct slice){data.buf, data.off_bytes + done, len});
+        done += len;
+    }
+    if (!e) m->stats.bytes_written += data.len_bytes;
+    mx_object_put(m, f->object);
+    return e;
+}
+
+err co_mx_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct slice data, uint64_t *at) {
+    struct mx_object *o = f->object;
+    uint64_t size = 0;
+    mx_op_begin(m, op);
+    for (;;) {
+        o->mtime_ns = env_wall_ns(m->env);
+        err e = co_raise(m, op, o, (struct raise){.end = data.len_bytes, .append = true}, &size);
+        if (!e) break;
+        if (e == ERR_TRUNCATED) e = co_learn(m, op, o);
+        if (e) return e;
+    }
+    *at = size - data.len_bytes;
+    return co_mx_write(m, op, f, *at, data);
+}
+
+// Where the object ends, asked anew when what is known is old and the read would reach beyond it.
+static err co_end(struct mx *m, struct mx_op *op, struct mx_object *o, uint64_t want, uint64_t *end) {
+    if (want > o->size && env_now_ns(m->env) - o->learned_ns > MX_ATTR_FRESH_NS) {
+        err e = co_learn(m, op, o);
+        if (e) return e;
+    }
+    *end = o->size;
+    return OK;
+}
+
+err co_mx_read(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, uint32_t len, uint8_t *dst, uint32_t *got) {
+    struct mx_object *o = f->object;
+    uint64_t end = 0;
+    mx_op_begin(m, op);
+    *got = 0;
+    if (off > OBJECT_BYTES_MAX) return ERR_INVAL;
+    o->refs++;
+    err e = co_end(m, op, o, off + len, &end);
+    if (!e && off < end) len = (uint32_t)MIN((uint64_t)len, end - off);
+    else len = 0;
+    while (!e && *got < len) {
+        struct transfer t = {.m = m, .op = op, .o = o, .off = off + *got, .len = MIN(len - *got, MX_TRANSFER_MAX), .dst = dst + *got};
+        e = co_parts(&t, co_read_part);
+        if (!e) *got += t.len;
+    }
+    m->stats.bytes_read += *got;
+    mx_object_put(m, o);
+    return e;
+}
+
+// ---- open, close, fsync
+static err co_name_request_handle(struct mx *m, struct mx_op *op, uint16_t type, struct handle h, struct msg **reply) {
+    struct msg *q = mx_msg(m, op, type, sizeof(struct req_handle));
+    handle_put(((struct req_handle *)q->body)->handle.b, h);
+    return co_mx_request(m, op, (struct mx_target){.iom = {h.starter}, .once = type == MSG_OPEN || type == MSG_RELEASE}, q, reply);
+}
+
+static struct mx_file *file_new(struct mx *m, const struct attr *a, uint32_t flags) {
+    struct mx_file *f = mem_alloc(m->env->mem, sizeof *f);
+    f->object = mx_object_get(m, a);
+    f->flags = flags;
+    return f;
+}
+
+static err co_truncate_on_open(struct mx *m, struct mx_op *op, struct attr *a) {
+    struct mx_setattr s = {.valid = SETATTR_SIZE, .size = 0};
+    return a->size ? co_mx_setattr(m, op, a->handle, &s, a) : OK;
+}
+
+err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, struct mx_file **out, struct attr *attr) {
+    struct msg *reply;
+    bool has_attr;
+    mx_op_begin(m, op);
+    err e = co_name_request_handle(m, op, MSG_OPEN, h, &reply);
+    if (!e) e = mx_reply_attr(m, reply, attr, &has_attr);
+    if (!e && !has_attr) e = ERR_FORMAT;
+    if (e) return e;
+    *out = file_new(m, attr, flags);
+    if (flags & MX_O_TRUNC) e = co_truncate_on_open(m, op, attr);
+    if (!e) return OK;
+    co_mx_release(m, *out);
+    *out = NULL;
+    return e;
+}
+
+static err co_create_once(struct mx *m, struct mx_op *op, struct handle dir, const char *name, uint32_t mode, struct attr *attr) {
+    uint16_t len = (uint16_t)strnlen(name, 256);
+    if (len > 255) return ERR_NAMETOOLONG;
+    struct msg *q = mx_msg(m, op, MSG_CREATE, (uint32_t)sizeof(struct req_create) + len), *reply;
+    struct req_create *r = (struct req_create *)q->body;
+    bool has_attr;
+    handle_put(r->dir.b, dir);
+    r->mode = le32_of(mode);
+    r->open = 1;
+    r->name_len = le16_of(len);
+    memcpy(r->name, name, len);
+    err e = co_mx_request(m, op, (struct mx_target){.iom = {dir.starter}, .once = true}, q, &reply);
+    if (!e) e = mx_reply_attr(m, reply, attr, &has_attr);
+    return !e && !has_attr ? ERR_FORMAT : e;
+}
+
+err co_mx_create(struct mx *m, struct mx_op *op, struct handle dir, const char *name, uint32_t mode, uint32_t flags, struct mx_file **out, struct attr *attr) {
+    mx_op_begin(m, op);
+    for (;;) {
+        err e = co_create_once(m, op, dir, name, mode, attr);
+        if (!e) {
+            *out = file_new(m, attr, flags);
+            return OK;
+        }
+        if (e != ERR_EXIST || (flags & MX_O_EXCL)) return e;
+        e = co_mx_lookup(m, op, dir, name, attr);
+        if (!e) e = co_mx_open(m, op, attr->handle, flags, out, attr);
+        if (e != ERR_NOENT && e != ERR_STALE) return e; // else it was removed in between: create it after all
+    }
+}
+
+err co_mx_flush(struct mx *m, struct mx_op *op, struct mx_file *f) {
+    struct mx_object *o = f->object;
+    uint64_t size;
+    mx_op_begin(m, op);
+    for (;;) {
+        if (!o->unflushed) return OK;
+        o->unflushed = false;
+        err e = co_raise(m, op, o, (struct raise){0}, &size);
+        if (!e || e == ERR_STALE) return OK; // an unlinked object that is gone has nothing to tell
+        o->unflushed = true;
+        if (e == ERR_TRUNCATED) e = co_learn(m, op, o);
+        if (e) return e;
+    }
+}
+
+static err co_sync_meta(struct mx *m, struct mx_op *op, struct mx_object *o) {
+    struct msg *reply;
+    err e = co_name_request_handle(m, op, MSG_SYNC_META, o->handle, &reply);
+    if (e) return e;
+    const struct rep_size *s = (const struct rep_size *)reply->body;
+    if (reply->body_len < sizeof *s) e = ERR_FORMAT;
+    else if (le32_get(s->truncates) == o->truncates) o->durable_end = MAX(o->durable_end, le64_get(s->durable_size));
+    msg_free(reply);
+    return e;
+}
+
+static err co_fsync_part(struct transfer *t, iom_id iom) {
+    struct msg *q = mx_msg(t->m, t->op, MSG_FSYNC, sizeof(struct req_fsync));
+    struct req_fsync *r = (struct req_fsync *)q->body;
+    handle_put(r->handle.b, t->o->handle);
+    refmap_put(r->map.b, &t->o->map);
+    r->durable_end = le64_of(t->o->durable_end);
+    r->truncates = le32_of(t->o->truncates);
+    return co_mx_order(t->m, t->op, (struct mx_target){.iom = iom}, q);
+}
+
+static err co_sync_meta_part(struct transfer *t, iom_id iom) { return co_sync_meta(t->m, t->op, t->o); }
+
+// Every member is asked, for others may have written through other MXs. Where the whole object lies below its durable end the starter is
+// asked at the same time; else first, for the rows need to know that end.
+static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o) {
+    struct transfer t = {.m = m, .op = op, .o = o};
+    struct part part[ARRAY_IOMS_MAX + 1];
+    bool first = o->size > o->durable_end;
+    err e = first ? co_sync_meta(m, op, o) : OK;
+    if (e) return e;
+    group_init(&t.parts);
+    for (uint8_t i = 0; i < o->map.span; i++) {
+        part[i] = (struct part){&t, refmap_member(&o->map, i), co_fsync_part};
+        group_add(&t.parts);
+        env_spawn(m->env, "mx: fsync of a member", part_task, &part[i]);
+    }
+    if (!first) {
+        part[o->map.span] = (struct part){&t, {o->handle.starter}, co_sync_meta_part};
+        group_add(&t.parts);
+        part_task(&part[o->map.span]);
+    }
+    return co_group_wait(m->env, &t.parts, "mx: fsync");
+}
+
+err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_only) {
+    struct mx_object *o = f->object;
+    mx_op_begin(m, op);
+    err e = co_mx_flush(m, op, f);
+    bool was_unsynced = o->unsynced;
+    uint64_t since = o->unsynced_recoveries;
+    o->unsynced = false;
+    if (!e) e = o->size ? co_fsync_members(m, op, o) : co_sync_meta(m, op, o);
+    if (e == ERR_TRUNCATED) e = co_learn(m, op, o); // cut meanwhile: what is left was made durable by the truncate
+    if (!e && was_unsynced && since != m->map.recoveries) return ERR_IO; // an all-crash came between: some of it may be lost (told once)
+    if (e && was_unsynced && !o->unsynced) {
+        o->unsynced = true;
+        o->unsynced_recoveries = since;
+    }
+    return e;
+}
+
+struct parting {
+    struct mx *m;
+    struct handle h;
+};
+static void release_task(void *arg) {
+    struct parting *p = arg;
+    struct mx_op op = {0};
+    struct msg *reply = NULL;
+    mx_op_begin(p->m, &op);
+    err e = co_name_request_handle(p->m, &op, MSG_RELEASE, p->h, &reply);
+    if (e && e != ERR_STALE && e != ERR_STOPPED) LOG(p->m->env, TRACE_WARN, "release of an open object: %s", err_text(e));
+    msg_free(reply);
+    mem_free(p->m->env->mem, p);
+}
+
+// Nobody waits for the starter to hear of it.
+void co_mx_release(struct mx *m, struct mx_file *f) {
+    struct parting *p = mem_alloc(m->env->mem, sizeof *p);
+    *p = (struct parting){m, f->object->handle};
+    mx_object_put(m, f->object);
+    mem_free(m->env->mem, f);
+    env_spawn(m->env, "mx: release", release_task, p);
+}
+
+struct handle mx_file_handle(const struct mx_file *f) { return f->object->handle; }

@@ -1,0 +1,93 @@
+// The objects that are open through this MX, and what it adds to the starter's attributes: its own writes show at once.
+#include "mx/inside.h"
+#include "wire/format.h"
+
+static void object_key(uint8_t key[MAP_KEY32_BYTES], struct handle h) {
+    memset(key, 0, MAP_KEY32_BYTES);
+    handle_put(key, h);
+}
+
+struct mx_object *mx_object_find(struct mx *m, struct handle h) {
+    uint8_t key[MAP_KEY32_BYTES];
+    object_key(key, h);
+    return map_get_key32(&m->objects, key);
+}
+
+void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a) {
+    if (a->truncates < o->truncates) return; // an answer that was overtaken
+    bool cut = a->truncates > o->truncates;
+    o->truncates = a->truncates;
+    o->size = cut || !o->unflushed ? a->size : MAX(o->size, a->size);
+    if (cut) o->durable_end = 0;
+    o->toughness = a->toughness;
+    o->change = MAX(o->change, a->change);
+    o->learned_ns = env_now_ns(m->env);
+}
+
+struct mx_object *mx_object_get(struct mx *m, const struct attr *a) {
+    struct mx_object *o = mx_object_find(m, a->handle);
+    if (!o) {
+        uint8_t key[MAP_KEY32_BYTES];
+        o = mem_alloc(m->env->mem, sizeof *o);
+        o->handle = a->handle;
+        o->map = a->map;
+        object_key(key, a->handle);
+        map_put_key32(&m->objects, key, o);
+        list_push_back(&m->object_list, &o->node);
+    }
+    o->refs++;
+    mx_object_learn(m, o, a);
+    return o;
+}
+
+void mx_object_put(struct mx *m, struct mx_object *o) {
+    ASSERT(o->refs > 0);
+    if (--o->refs) return;
+    uint8_t key[MAP_KEY32_BYTES];
+    object_key(key, o->handle);
+    map_del_key32(&m->objects, key);
+    list_remove(&o->node);
+    mem_free(m->env->mem, o);
+}
+
+void mx_attr_decode(struct attr *out, const struct wire_attr *w, err *bad) {
+    *bad = refmap_at(&out->map, w->map.b);
+    out->handle = handle_at(w->handle.b);
+    out->mode = le32_get(w->mode);
+    out->nlink = le32_get(w->nlink);
+    out->uid = le32_get(w->uid);
+    out->gid = le32_get(w->gid);
+    out->size = le64_get(w->size);
+    out->used = le64_get(w->used);
+    out->atime_ns = le64_get(w->atime_ns);
+    out->mtime_ns = le64_get(w->mtime_ns);
+    out->ctime_ns = le64_get(w->ctime_ns);
+    out->btime_ns = le64_get(w->btime_ns);
+    out->change = le64_get(w->change);
+    out->rdev = le64_get(w->rdev);
+    out->truncates = le32_get(w->truncates);
+    out->toughness = w->toughness;
+}
+
+// Own writes that the starter has not heard of yet.
+static void overlay(struct mx *m, struct attr *a) {
+    struct mx_object *o = mx_object_find(m, a->handle);
+    if (!o) return;
+    mx_object_learn(m, o, a);
+    if (!o->unflushed) return;
+    if (a->truncates == o->truncates) a->size = MAX(a->size, o->size);
+    if (o->mtime_ns > a->mtime_ns) a->mtime_ns = a->ctime_ns = o->mtime_ns;
+}
+
+err mx_reply_attr(struct mx *m, struct msg *reply, struct attr *out, bool *has_attr) {
+    err bad = ERR_FORMAT;
+    *has_attr = false;
+    if (reply->body_len >= sizeof(struct rep_attr)) {
+        const struct rep_attr *r = (const struct rep_attr *)reply->body;
+        mx_attr_decode(out, &r->attr, &bad);
+        *has_attr = r->has_attr;
+        if (!bad && *has_attr) overlay(m, out);
+    }
+    msg_free(reply);
+    return bad;
+}

@@ -1,0 +1,122 @@
+// One request of an operation and its repeats: the slot that makes it happen once, the pauses while the array is stopped, the way out when
+// the client gives up.
+#include "mx/inside.h"
+#include "wire/format.h"
+
+void mx_op_begin(struct mx *m, struct mx_op *op) {
+    if (!op->ready) {
+        waitq_init(&op->waiting);
+        op->ready = true;
+    }
+    op->since_ns = env_now_ns(m->env);
+}
+
+void mx_cancel(struct mx *m, struct mx_op *op) {
+    op->cancelled = true;
+    if (op->ready) waitq_wake_all(m->env, &op->waiting);
+}
+
+struct msg *mx_msg(struct mx *m, struct mx_op *op, uint16_t type, uint32_t body_len) {
+    struct msg *q = hub_msg(m->hub, type, body_len);
+    struct req_head *h = (struct req_head *)q->body;
+    memcpy(h->session, m->session, sizeof h->session);
+    h->uid = le32_of(op->cred.uid);
+    h->gid = le32_of(op->cred.gid);
+    return q;
+}
+
+static err gave_up(struct mx *m, struct mx_op *op) {
+    if (op->cancelled) return ERR_INTR;
+    if (m->config.eio_after_ns && env_now_ns(m->env) - op->since_ns >= m->config.eio_after_ns) return ERR_IO;
+    return OK;
+}
+
+err co_mx_pause(struct mx *m, struct mx_op *op, uint64_t for_ns) {
+    err e = gave_up(m, op);
+    if (e) return e;
+    co_wait_until(m->env, &op->waiting, env_now_ns(m->env) + for_ns, "mx: pause before a repeat");
+    return gave_up(m, op);
+}
+
+static struct mx_slot *co_slot_take(struct mx *m, struct mx_iom *i) {
+    for (;;) {
+        for (uint32_t n = 0; n < MX_SLOTS; n++)
+            if (!i->slot[n].busy) {
+                i->slot[n].busy = true;
+                i->slot[n].seq++;
+                return &i->slot[n];
+            }
+        co_wait(m->env, &i->slot_free, "mx: a free slot");
+    }
+}
+
+static void slot_give(struct mx *m, struct mx_iom *i, struct mx_slot *s) {
+    s->busy = false;
+    waitq_wake_one(m->env, &i->slot_free);
+}
+
+// One try. Sends a copy of the template.
+static err co_try(struct mx *m, struct mx_op *op, iom_id iom, const struct msg *template, struct msg **reply) {
+    struct call_opts o = {.cancelled = &op->cancelled, .cancel = &op->waiting};
+    if (m->config.eio_after_ns) o.deadline_ns = op->since_ns + m->config.eio_after_ns;
+    m->stats.calls++;
+    return co_call(m->iom[iom.n].peer, msg_copy(m->env->mem, template, false), &o, reply);
+}
+
+// The outcome of an unknown session when an earlier try may have been carried out: it cannot be told whether it was.
+static err session_refused(struct mx *m, iom_id iom, bool once, bool maybe_done) {
+    mx_session_lost(m, iom);
+    return once && maybe_done ? ERR_IO : ERR_SESSION;
+}
+
+static err co_repeat(struct mx *m, struct mx_op *op, struct mx_target t, const struct msg *template, struct msg **reply) {
+    uint64_t pause_ns = MSEC(2);
+    bool maybe_done = false;
+    for (;;) {
+        err e = co_mx_map_wait(m, op);
+        if (!e) e = co_mx_session(m, op, t.iom);
+        if (e) return e;
+        e = co_try(m, op, t.iom, template, reply);
+        if (e == ERR_TRUNCATED || !err_again(e)) return e;
+        if (e == ERR_NOMEM || e == ERR_BUSY) {
+            // the IOM is there and asks for patience
+        } else if (e == ERR_SESSION) {
+            e = session_refused(m, t.iom, t.once, maybe_done);
+            if (e == ERR_IO) return e;
+        } else {
+            if (e == ERR_CONN || e == ERR_TIMEOUT || e == ERR_RESTARTED) maybe_done = true;
+            mx_map_stale(m);
+        }
+        m->stats.retries++;
+        e = co_mx_pause(m, op, pause_ns);
+        if (e) return e;
+        pause_ns = MIN(pause_ns * 2, MSEC(100));
+    }
+}
+
+err co_mx_request(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req, struct msg **reply) {
+    struct mx_iom *i = &m->iom[t.iom.n];
+    struct mx_slot *slot = NULL;
+    *reply = NULL;
+    if (t.iom.n >= m->config.array_ioms) {
+        msg_free(req);
+        return ERR_STALE; // a handle that names an IOM there is not
+    }
+    if (t.once) {
+        slot = co_slot_take(m, i);
+        struct req_head *h = (struct req_head *)req->body;
+        h->slot = le32_of((uint32_t)(slot - i->slot));
+        h->seq = le64_of(slot->seq);
+    }
+    err e = co_repeat(m, op, t, req, reply);
+    if (slot) slot_give(m, i, slot);
+    msg_free(req);
+    return e;
+}
+
+err co_mx_order(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req) {
+    struct msg *reply;
+    err e = co_mx_request(m, op, t, req, &reply);
+    msg_free(reply);
+    return e;
+}

@@ -1,0 +1,178 @@
+// What an MX knows of the cluster: the map, learnt by one refresher task whenever somebody met an error that says it is old, and its
+// session at each IOM, opened when first needed. After every new epoch the objects that are open here are named again to their
+// starters before anything else is asked of them: until then a starter must not let an unlinked object go.
+#include "mx/inside.h"
+#include "wire/format.h"
+
+void mx_map_stale(struct mx *m) {
+    m->map_stale = true;
+    waitq_wake_all(m->env, &m->map_wanted);
+}
+
+static bool map_serves(const struct mx *m) {
+    return m->map_known && !m->map_stale && m->map.state == ARRAY_RUNNING;
+}
+
+err co_mx_map_wait(struct mx *m, struct mx_op *op) {
+    while (!map_serves(m)) {
+        if (m->stopping) return ERR_STOPPED;
+        waitq_wake_all(m->env, &m->map_wanted);
+        err e = co_mx_pause(m, op, MSEC(20)); // an operation waits in its own queue, so that a cancel finds it
+        if (e) return e;
+    }
+    return OK;
+}
+
+static err co_ask_map(struct mx *m, iom_id iom, struct cluster_map *out) {
+    struct msg *reply;
+    struct call_opts o = {.deadline_ns = env_now_ns(m->env) + MSEC(500)};
+    err e = co_call(m->iom[iom.n].peer, hub_msg(m->hub, MSG_GET_MAP, sizeof(struct envelope)), &o, &reply);
+    if (e) return e;
+    e = reply->payload.len_bytes ? cluster_map_decode(out, slice_data(reply->payload), reply->payload.len_bytes, NULL) : ERR_FORMAT;
+    msg_free(reply);
+    return e;
+}
+
+static void map_take(struct mx *m, const struct cluster_map *n) {
+    bool news = !m->map_known || n->version > m->map.version;
+    if (news) m->map = *n;
+    m->map_known = true;
+    m->map_stale = false;
+    hub_set_epoch(m->hub, m->map.epoch);
+    for (uint8_t i = 0; news && i < m->map.ioms && i < ARRAY_IOMS_MAX; i++) m->iom[i].peer = hub_peer(m->hub, (iom_id){i}, m->map.iom[i].at);
+}
+
+static void wake_waiting(struct mx *m) {
+    m->map_rounds++;
+    waitq_wake_all(m->env, &m->map_news);
+}
+
+// Asks one IOM after the other until one answers with a map that is not older than what we have.
+static bool co_refresh(struct mx *m, uint8_t *next) {
+    for (uint8_t n = 0; n < m->config.array_ioms && !m->stopping; n++) {
+        struct cluster_map got;
+        iom_id iom = {*next};
+        *next = (uint8_t)((*next + 1) % m->config.array_ioms);
+        if (co_ask_map(m, iom, &got) || (m->map_known && got.version < m->map.version)) continue;
+        map_take(m, &got);
+        return true;
+    }
+    return false;
+}
+
+void mx_refresher(void *arg) {
+    struct mx *m = arg;
+    uint8_t next = 0;
+    uint64_t pause_ns = MSEC(5);
+    m->refresher_runs = true;
+    while (!m->stopping) {
+        if (map_serves(m)) {
+            co_wait(m->env, &m->map_wanted, "mx: somebody needs a newer map");
+            pause_ns = MSEC(5);
+            continue;
+        }
+        co_refresh(m, &next);
+        wake_waiting(m);
+        if (map_serves(m) || m->stopping) continue;
+        co_sleep_until(m->env, env_now_ns(m->env) + pause_ns, "mx: pause between looks at the map");
+        pause_ns = MIN(pause_ns * 2, MSEC(100));
+    }
+    m->refresher_runs = false;
+    wake_waiting(m);
+}
+
+// ---- sessions
+static struct msg *session_msg(struct mx *m, uint16_t type) {
+    struct mx_op nobody = {0};
+    return mx_msg(m, &nobody, type, sizeof(struct req_head));
+}
+
+static err co_session_say(struct mx *m, struct mx_op *op, iom_id iom, struct msg *q) {
+    struct msg *reply;
+    struct call_opts o = {.cancelled = &op->cancelled, .cancel = &op->waiting};
+    err e = co_call(m->iom[iom.n].peer, q, &o, &reply);
+    msg_free(reply);
+    return e;
+}
+
+static err co_name_opens(struct mx *m, struct mx_op *op, iom_id iom) {
+    struct handle names[64];
+    uint32_t skip = 0, count;
+    do { // in portions: the list may change while we wait
+        count = 0;
+        uint32_t at = 0;
+        LIST_FOR(&m->object_list, n) {
+            struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
+            if (o->handle.starter == iom.n && at++ >= skip && count < ARRAY_LEN(names)) names[count++] = o->handle;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            struct msg *q = mx_msg(m, op, MSG_OPEN, sizeof(struct req_handle));
+            handle_put(((struct req_handle *)q->body)->handle.b, names[i]);
+            err e = co_session_say(m, op, iom, q);
+            if (e && err_class(e) != ERRC_CALLER) return e;
+        }
+        skip += count;
+    } while (count == ARRAY_LEN(names));
+    return OK;
+}
+
+static err co_session_open(struct mx *m, struct mx_op *op, iom_id iom) {
+    struct mx_iom *i = &m->iom[iom.n];
+    uint64_t epoch = m->map.epoch;
+    err e = co_session_say(m, op, iom, session_msg(m, MSG_SESSION_OPEN));
+    if (!e) e = co_name_opens(m, op, iom);
+    if (e) return e;
+    i->session = true;
+    i->session_epoch = epoch;
+    return OK;
+}
+
+err co_mx_session(struct mx *m, struct mx_op *op, iom_id iom) {
+    struct mx_iom *i = &m->iom[iom.n];
+    uint64_t pause_ns = MSEC(2);
+    while (!i->session || i->session_epoch != m->map.epoch) {
+        err e = co_mx_map_wait(m, op);
+        if (e) return e;
+        co_lock(m->env, &i->opening, "mx: session");
+        if (i->session && i->session_epoch == m->map.epoch) {
+            co_unlock(m->env, &i->opening);
+            return OK;
+        }
+        e = co_session_open(m, op, iom);
+        co_unlock(m->env, &i->opening);
+        if (!e) return OK;
+        if (!err_again(e)) return e;
+        mx_map_stale(m);
+        e = co_mx_pause(m, op, pause_ns);
+        if (e) return e;
+        pause_ns = MIN(pause_ns * 2, MSEC(100));
+    }
+    return OK;
+}
+
+void mx_session_lost(struct mx *m, iom_id iom) { m->iom[iom.n].session = false; }
+
+// Keeps the leases of the sessions: a third of the lease between two rounds.
+void mx_renewer(void *arg) {
+    struct mx *m = arg;
+    m->renewer_runs = true;
+    while (!m->stopping) {
+        struct mx_op op = {0};
+        mx_op_begin(m, &op);
+        for (uint8_t i = 0; i < m->config.array_ioms && !m->stopping; i++) {
+            if (!m->iom[i].session || !map_serves(m)) continue;
+            struct msg *reply;
+            struct call_opts o = {.deadline_ns = env_now_ns(m->env) + SEC(5)};
+            err e = co_call(m->iom[i].peer, session_msg(m, MSG_SESSION_RENEW), &o, &reply);
+            msg_free(reply);
+            if (e == ERR_SESSION) mx_session_lost(m, (iom_id){i});
+            else if (err_again(e)) mx_map_stale(m); // an idle MX learns of a new epoch, and names its opens
+            if (!e || m->stopping) continue;
+            op.since_ns = env_now_ns(m->env);
+            if (!list_empty(&m->object_list) && co_mx_session(m, &op, (iom_id){i})) continue;
+        }
+        if (!m->stopping) co_wait_until(m->env, &m->map_news, env_now_ns(m->env) + SEC(15), "mx: until sessions are renewed");
+    }
+    m->renewer_runs = false;
+    wake_waiting(m);
+}
