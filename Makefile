@@ -1,0 +1,48 @@
+# Everything by its short name; the work is done by Meson and Ninja (scripts/build) and by scripts/run-tests.
+#
+#   make            install what is missing, build build/mendfs and build/mendfs-sim
+#   make up         start an array of this machine and mount it;  make down  stops it, data kept
+#   make test       everything that must pass before a change goes in;  make lint  only the lints
+#   make test-long  the same, then the simulator and the fuzzers for LONG_SECONDS each
+#   make fuzz       the fuzzers, FUZZ_SECONDS each
+#   make install    into PREFIX given to the first build (/usr/local), under DESTDIR;  make clean
+#
+# ARGS goes to `mendfs up` and `mendfs down`: make up ARGS="--ioms 5 --mount /mnt/x"
+ARGS =
+export LONG_SECONDS ?= 600
+export FUZZ_SECONDS ?= 20
+
+# Without the unit tests, which are built where they are run.
+programs = $(if $(wildcard src/cli/main.c),mendfs) $(if $(wildcard sim/main.c),mendfs-sim)
+
+.PHONY: all deps up down test test-long lint fuzz clean install
+
+all: deps
+	@scripts/build build $(programs)
+
+deps:
+	@scripts/install-deps
+
+up: all
+	@build/mendfs up $(ARGS)
+
+down:
+	@build/mendfs down $(ARGS)
+
+test:
+	@scripts/run-tests deps build lint unit asan live sim spin
+
+test-long:
+	@scripts/run-tests deps build lint unit asan live sim spin sim-long fuzz-long
+
+lint:
+	@scripts/run-tests deps build lint
+
+fuzz:
+	@scripts/run-tests deps fuzz
+
+clean:
+	rm -rf build build-asan build-fuzz
+
+install: all
+	meson install -C build --no-rebuild
