@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -216,12 +217,6 @@ static bool io_inside(const struct host_disk *d, const struct disk_io *io) {
     return len_bytes <= d->disk.size_bytes && io->off_bytes <= d->disk.size_bytes - len_bytes;
 }
 
-static void check_aligned(const struct disk_io *io) {
-    ASSERT(io->iov_len >= 1 && io->iov_len <= DISK_IOV_MAX && io->off_bytes % BLOCK_BYTES == 0);
-    for (uint32_t i = 0; i < io->iov_len; i++)
-        ASSERT(io->iov[i].len_bytes && io->iov[i].len_bytes % BLOCK_BYTES == 0 && (uintptr_t)io->iov[i].base % BLOCK_BYTES == 0);
-}
-
 // An address beyond the end comes from damaged records; it is an error of this I/O, not of the program.
 static void complete_outside(struct host_disk *d, struct disk_io *io) {
     io->result = ERR_IO;
@@ -241,14 +236,10 @@ void host_disk_submit(struct disk *disk, struct disk_io *io) {
     case DISK_WRITE: count->disk_writes++; break;
     case DISK_FLUSH: count->disk_flushes++; break;
     }
-    if (io->op != DISK_FLUSH) {
-        check_aligned(io);
-        if (!io_inside(d, io)) {
-            complete_outside(d, io);
-            return;
-        }
-    }
-    list_push_back(&d->submitted, &io->node);
+    if (io->op != DISK_FLUSH && !io_inside(d, io))
+        complete_outside(d, io);
+    else
+        list_push_back(&d->submitted, &io->node);
 }
 
 static void disk_hand_over(struct host_disk *d) {
@@ -337,6 +328,17 @@ static err size_of(int fd, bool *is_device, uint64_t *size_bytes) {
     return OK;
 }
 
+// Asked first: a file system may fill itself up, under everybody's feet, before it finds that it was too much.
+static bool has_room(struct env *e, const char *path, int fd, uint64_t more_bytes) {
+    struct statvfs vfs;
+    if (fstatvfs(fd, &vfs) != 0) return true;
+    uint64_t free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+    if (more_bytes <= free_bytes) return true;
+    LOG(e, TRACE_ERROR, "store %s: %llu MiB more are needed, its file system has %llu MiB free", path,
+        (unsigned long long)(more_bytes >> 20), (unsigned long long)(free_bytes >> 20));
+    return false;
+}
+
 // Room that the file system has promised. Never posix_fallocate: where the file system cannot, it writes it all full.
 static err grow(struct env *e, const char *path, int fd, uint64_t size_bytes) {
     int r;
@@ -369,6 +371,7 @@ static err set_size(struct env *e, const struct disk_open_args *a, int fd, bool 
     if (r != OK) return r;
     if (a->create && *size_bytes < a->size_bytes) {
         if (is_device) return ERR_TOOSMALL;
+        if (!has_room(e, a->path, fd, a->size_bytes - *size_bytes)) return ERR_NOSPC;
         *size_bytes = a->size_bytes;
         r = grow(e, a->path, fd, *size_bytes);
         if (r == OK && made) r = sync_parent(a->path);

@@ -14,6 +14,7 @@
 #define ACCEPT_PAUSE_NS MSEC(100)
 
 struct host_listener {
+    struct listener listener;
     struct env *env;
     struct loop *loop;
     struct list node;     // loop.listeners
@@ -30,7 +31,7 @@ struct host_listener {
 };
 
 static struct host_listener *host_listener_of(const struct listener *l) {
-    return (struct host_listener *)(uintptr_t)l;
+    return CONTAINER_OF(l, struct host_listener, listener);
 }
 
 // ---- accepting ------------------------------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ err host_net_listen(struct env *e, const char *at, const struct net_events *ev, 
     if (r != OK) return r;
     struct loop *l = loop_of(e);
     struct host_listener *hl = mem_alloc(e->mem, sizeof *hl);
-    *hl = (struct host_listener){.env = e, .loop = l, .events = ev, .ctx = ctx, .fd = -1};
+    *hl = (struct host_listener){.listener.env = e, .env = e, .loop = l, .events = ev, .ctx = ctx, .fd = -1};
     list_push_back(&l->listeners, &hl->node);
     r = a.is_unix ? listen_unix(hl, a.path) : listen_tcp(hl, at, &a);
     if (r == OK) r = watch_add(l, &hl->watch, hl->fd, EPOLLIN, on_accept, hl);
@@ -164,7 +165,7 @@ err host_net_listen(struct env *e, const char *at, const struct net_events *ev, 
         listener_free(hl);
         return r;
     }
-    *out = (struct listener *)hl;
+    *out = &hl->listener;
     return OK;
 }
 
