@@ -115,7 +115,7 @@ struct node *node_find(struct world *w, const char *name); // NULL if there is n
 const char *node_name(const struct node *n);
 uint32_t node_index(const struct node *n);
 struct env *node_env(struct node *n);      // the same address for ever; valid while running
-struct world *node_world(struct node *n);
+struct world *node_world(const struct node *n);
 bool node_running(const struct node *n);   // or paused, and not doomed
 bool node_paused(const struct node *n);
 uint32_t node_starts(const struct node *n);
@@ -128,7 +128,7 @@ void node_clock(struct node *n, int64_t jump_ns, int32_t rate_ppm); // monotonic
 void node_wall_clock(struct node *n, int64_t offset_ns);
 
 // Crash at the k-th I/O (from 1, from now on) that `n` - or any node, if NULL - submits or completes. With NULL all nodes
-// lose power at once.
+// crash together. One plan at a time: a later one replaces it; k = 0 takes it back.
 enum world_crash { WORLD_CRASH_PROCESS, WORLD_CRASH_POWER };
 void world_crash_at_io(struct world *w, struct node *n, uint64_t k, enum world_io_moment at, enum world_crash how);
 bool world_crash_pending(const struct world *w); // false: it has happened
