@@ -1,7 +1,7 @@
 // The hash map: a dense array of entries in order of insertion, and an open-addressing table of their numbers.
 //
 //   index:    | 0 | 3 | 0 | 1 | 2 | ...   linear probing from the key's hash; deletion moves followers back, no marks
-//   entries:  | k,v | k,NULL (deleted) | k,v | ...      compacted when full and a quarter or more are holes, else doubled
+//   entries:  | k,v | k,NULL (deleted) | k,v | ...      when full: compacted if a quarter are holes, else doubled
 #include "base/map.h"
 #include "base/sum.h"
 #include <string.h>

@@ -149,7 +149,8 @@ static struct buf_slab *slab_new(struct mem *m, uint32_t class) {
     list_init(&s->avail);
     list_push_back(&m->slabs, &s->all);
     for (uint32_t i = 0; i < s->buf_count; i++) {
-        s->bufs[i] = (struct buf){.mem = m, .data = s->pages + (size_t)i * c->buf_bytes, .cap_bytes = c->buf_bytes, .slab = s};
+        uint8_t *data = s->pages + (size_t)i * c->buf_bytes;
+        s->bufs[i] = (struct buf){.mem = m, .data = data, .cap_bytes = c->buf_bytes, .slab = s};
         list_push_back(&s->free, &s->bufs[i].node);
     }
     return s;

@@ -8,7 +8,8 @@
 #define PIECE_BYTES ((size_t)1 << 30) // ISA-L counts in int
 
 uint32_t crc32c(uint32_t seed, const void *p, size_t len_bytes) {
-    // ISA-L's form neither inverts what it is given nor what it returns; ours does both, so that 0 starts and results chain.
+    // ISA-L's form neither inverts what it is given nor what it returns; ours does both, so that 0 starts and results
+    // chain.
     uint32_t crc = ~seed;
     unsigned char *at = (unsigned char *)p; // ISA-L's prototype lacks const
     while (len_bytes > 0) {

@@ -54,7 +54,8 @@ static err co_call(struct disk *d, struct call *c, const char *label) {
     return c->io.result;
 }
 
-static err co_transfer(struct disk *d, enum disk_op op, uint64_t off_bytes, void *p, uint32_t len_bytes, const char *label) {
+static err co_transfer(struct disk *d, enum disk_op op, uint64_t off_bytes, void *p, uint32_t len_bytes,
+                       const char *label) {
     if (len_bytes > d->size_bytes || off_bytes > d->size_bytes - len_bytes) return ERR_IO;
     struct call c;
     c.io.op = op;
@@ -70,7 +71,8 @@ err co_disk_read(struct disk *d, uint64_t off_bytes, void *p, uint32_t len_bytes
 }
 
 err co_disk_write(struct disk *d, uint64_t off_bytes, const void *p, uint32_t len_bytes) {
-    return co_transfer(d, DISK_WRITE, off_bytes, (void *)(uintptr_t)p, len_bytes, "disk write"); // a write only reads it
+    void *source = (void *)(uintptr_t)p; // only read by a write
+    return co_transfer(d, DISK_WRITE, off_bytes, source, len_bytes, "disk write");
 }
 
 err co_disk_flush(struct disk *d) {

@@ -48,7 +48,7 @@ uint64_t env_random(struct env *e);
 struct task *env_spawn(struct env *e, const char *name, void (*fn)(void *arg), void *arg); // name is kept by pointer
 
 // Waiting. Waiters are woken first come, first served. A wake takes the task off the queue at once and lets it run
-// later, from the loop: what was true at the wake may be false when it runs, so conditions are waited for in a while loop.
+// later, from the loop: what was true at the wake may be false when it runs, so conditions are waited for in a loop.
 // A wake that finds nobody is lost. Whoever is woken, or whose time comes, does not touch the queue again: so an owner
 // may wake all and free the queue's memory in one breath, but must never free it (or init it again) with waiters in it.
 // Queues, locks and groups may live on the stack of the task that waits. env_fini touches no queue.

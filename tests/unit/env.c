@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- a little world: the clock goes to the next timer when nobody can run; a RAM disk completes when told ------------
+// ---- a little world: the clock goes to the next timer when nobody can run; a RAM disk completes when told -----------
 
 struct world {
     struct env env;
@@ -314,7 +314,7 @@ static void many_wait_some_time_out(void **state) {
     int plus = 0, minus = 0;
     for (const char *c = w.log; *c; c++) plus += *c == '+', minus += *c == '-';
     assert_int_equal(plus, 50);
-    // woken: all 33 below 50 without a time, then 17 from 50 up (50..66); left: 67..99 of which 69, 72, .. 99 have a time
+    // Woken: all 33 below 50 without a time, then 17 from 50 up (50..66). Left: 67..99; 69, 72, .. 99 have a time.
     assert_int_equal(minus, 17 + 11);
     waitq_wake_all(e, &q);
     run_ready();

@@ -24,7 +24,7 @@ static int fill(void **state) {
     return 0;
 }
 
-// ---- CRC32C: the vectors of RFC 3720, appendix B.4 -------------------------------------------------------------------
+// ---- CRC32C: the vectors of RFC 3720, appendix B.4 ------------------------------------------------------------------
 
 static void crc32c_known(void **state) {
     uint8_t b[32];
@@ -119,7 +119,7 @@ static void one_byte_is_seen(void **state) {
         }
 }
 
-// ---- XXH64: vectors of the reference implementation ------------------------------------------------------------------
+// ---- XXH64: vectors of the reference implementation -----------------------------------------------------------------
 
 static void hash64_known(void **state) {
     static const struct { const char *text; uint64_t seed, hash; } known[] = {
