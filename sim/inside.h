@@ -36,6 +36,7 @@ struct node {
     bool powered;        // the machine answers: false from a power cut to the next start
     uint32_t entered;    // depth of calls into its code
     struct event turn;
+    uint64_t turn_end_ns; // its last turn took until then
     struct local_clock clock;
     int64_t wall_offset_ns;
     uint64_t rng;

@@ -419,12 +419,12 @@ static void wire_reset(struct wire *x) {
 static void send_now(struct sim_conn *c, struct msg *m) {
     struct wire *x = c->wire;
     struct world *w = x->world;
-    if (w->opt.on_msg && !x->broken) {
+    if (w->opt.on_msg && !x->broken && node_hears(c->n)) {
         node_enter(c->n);
         w->opt.on_msg(w->opt.ctx, c->n, x->at[1 - c->side], m);
         if (!node_leave(c->n)) return; // m goes with its memory
     }
-    if (x->broken || c->n->doom != DOOM_NONE) {
+    if (x->broken || !node_hears(c->n)) {
         msg_free(m);
         return;
     }

@@ -4,6 +4,7 @@
 
 #define WALL_START_NS SEC(1735689600) // 2025-01-01: the wall clock of every node at virtual time 0
 #define TURN_TASKS 64                 // tasks that run in one turn before the rest of the world gets a look
+#define TURN_MIN_NS 200               // a turn takes time: who polls the clock meets the future
 
 void *world_alloc(size_t len_bytes) {
     void *p = calloc(1, len_bytes);
@@ -258,6 +259,7 @@ static void node_kick(struct node *n) {
         if (timer_ns == UINT64_MAX) return;
         at_ns = MAX(clock_virtual(&n->clock, timer_ns), w->now_ns);
     }
+    at_ns = MAX(at_ns, n->turn_end_ns);
     if (at_ns != UINT64_MAX && (n->turn.index == 0 || at_ns < n->turn.at_ns)) event_set(w, &n->turn, at_ns);
 }
 
@@ -265,6 +267,7 @@ static void node_turn(struct world *w, struct event *ev) {
     struct node *n = CONTAINER_OF(ev, struct node, turn);
     ASSERT(n->state == NODE_RUNNING);
     world_mix(w, n->index);
+    n->turn_end_ns = w->now_ns + TURN_MIN_NS;
     node_enter(n);
     env_fire_timers(&n->env, clock_local(&n->clock, w->now_ns));
     env_run_ready(&n->env, TURN_TASKS);

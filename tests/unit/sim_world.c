@@ -2,6 +2,7 @@
 #include "sim/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -372,6 +373,49 @@ static void the_doomed_reach_nobody(void **state) {
     world_destroy(s.w);
 }
 
+struct hook { struct story *s; uint64_t submitted, completed, last_number; uint32_t msgs; };
+static void crash_at_fourth_completion(void *ctx, const struct world_io *io) {
+    struct hook *h = ctx;
+    assert_ptr_equal(io->node, h->s->a);
+    assert_string_equal(world_disk_name(io->disk), "d");
+    assert_int_equal(io->op, io->number % 2 ? DISK_WRITE : DISK_FLUSH);
+    assert_int_equal(io->len_bytes, io->number % 2 ? BLOCK_BYTES : 0);
+    h->last_number = io->number;
+    if (io->moment == WORLD_IO_SUBMITTED) h->submitted++;
+    else if (++h->completed == 4) node_crash(io->node);
+}
+
+static bool a_runs(void *ctx) { return node_running(((struct story *)ctx)->a); }
+
+static void the_io_hook_sees_all_and_may_crash(void **state) {
+    struct story s = story_new(1);
+    struct hook h = {&s};
+    world_options(s.w)->on_io = crash_at_fourth_completion;
+    world_options(s.w)->ctx = &h;
+    node_start(s.a, co_three_writes, &s);
+    assert_true(world_run_while(s.w, a_runs, &s, SEC(10)));
+    assert_int_equal(h.submitted, 4);
+    assert_int_equal(h.last_number, 4);
+    assert_int_equal(s.n, 1); // the second flush was done, but nobody heard
+    assert_int_equal(sector_at(&s, 0), 2);
+    assert_int_equal(node_sectors_at_risk(s.a), 0);
+    world_run_until(s.w, SEC(20));
+    world_destroy(s.w);
+}
+
+static void co_poll_clock(void *arg) {
+    struct story *s = arg;
+    uint64_t end_ns = env_now_ns(node_env(s->a)) + USEC(100);
+    while (env_now_ns(node_env(s->a)) < end_ns) co_sleep_until(node_env(s->a), 0, "the past");
+    s->over = true;
+}
+
+static void who_polls_the_clock_meets_the_future(void **state) {
+    struct story s = story_new(1);
+    tell(&s, s.a, co_poll_clock);
+    world_destroy(s.w);
+}
+
 // ---- network --------------------------------------------------------------------------------------------------------
 static err closed_why[2]; // by side: 0 connected, 1 accepted
 static uint32_t closed_count[2], opened_count[2];
@@ -666,6 +710,50 @@ static void a_paused_node_hears_of_its_io_when_it_goes_on(void **state) {
     world_destroy(s.w);
 }
 
+static void crash_sender_at_third(void *ctx, struct node *from, struct node *to, const struct msg *m) {
+    struct hook *h = ctx;
+    assert_string_equal(node_name(to), "b");
+    if (++h->msgs == 3) node_crash(from);
+}
+
+static void the_message_hook_may_crash_the_sender(void **state) {
+    struct story s = story_connected(4);
+    struct hook h = {&s};
+    world_options(s.w)->on_msg = crash_sender_at_third;
+    world_options(s.w)->ctx = &h;
+    node_start(s.b, listen_b, &s);
+    run_ms(&s, 1);
+    node_start(s.a, connect_and_send_early, &s);
+    run_ms(&s, 100);
+    assert_false(node_running(s.a));
+    assert_int_equal(h.msgs, 3); // it sent no more
+    assert_true(s.count <= 2);
+    assert_prefix(&s);
+    assert_int_equal(closed_count[1], 1);
+    world_destroy(s.w);
+}
+
+static void note_line(void *ctx, const char *line) { snprintf(ctx, 200, "%s", line); }
+static void co_log(void *arg) {
+    struct story *s = arg;
+    LOG(node_env(s->b), TRACE_INFO, "hello %d", 7);
+    s->over = true;
+}
+
+static void a_line_of_the_trace_names_time_and_node(void **state) {
+    char line[200] = "";
+    struct world_options o = world_options_default();
+    o.trace = note_line;
+    o.trace_ctx = line;
+    struct world *w = world_create(1, &o);
+    struct story s = {.w = w, .b = node_add(w, "iom7")};
+    world_run_until(w, SEC(3));
+    tell(&s, s.b, co_log);
+    assert_non_null(strstr(line, "     3.0000"));
+    assert_non_null(strstr(line, " I iom7     hello 7"));
+    world_destroy(w);
+}
+
 static void close_ab(void *ctx) { conn_close(conn_ab); }
 
 static void who_closes_hears_no_more(void **state) {
@@ -825,6 +913,8 @@ int main(void) {
         cmocka_unit_test(a_hung_disk_completes_nothing_until_it_goes_on),
         cmocka_unit_test(power_is_cut_at_every_io),
         cmocka_unit_test(the_doomed_reach_nobody),
+        cmocka_unit_test(the_io_hook_sees_all_and_may_crash),
+        cmocka_unit_test(who_polls_the_clock_meets_the_future),
         cmocka_unit_test(messages_arrive_in_order),
         cmocka_unit_test(a_reset_loses_a_suffix_and_closes_both),
         cmocka_unit_test(random_resets_keep_prefixes),
@@ -836,6 +926,8 @@ int main(void) {
         cmocka_unit_test(who_is_paused_hears_everything_later),
         cmocka_unit_test(a_paused_node_hears_of_its_io_when_it_goes_on),
         cmocka_unit_test(who_closes_hears_no_more),
+        cmocka_unit_test(the_message_hook_may_crash_the_sender),
+        cmocka_unit_test(a_line_of_the_trace_names_time_and_node),
         cmocka_unit_test(a_task_may_crash_another_node),
         cmocka_unit_test(clocks_run_at_their_own_rate),
         cmocka_unit_test(one_seed_is_one_run),
