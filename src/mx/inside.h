@@ -31,8 +31,10 @@ struct mx_object {
     struct refmap map;
     struct list node;                // mx.objects
     uint32_t refs;                   // mx_files
-    uint32_t named;                  // OPENs that the starter counts for us
-    uint64_t size, durable_end, mtime_ns, change;
+    uint32_t opens;                  // OPENs that the starter counts for us
+    uint64_t named_round;            // last naming of opens that told of this object
+    uint64_t size, durable_end, mtime_ns;
+    uint64_t change, own_since;      // the starter's change counter; from own_since to change nobody but this MX moved it
     uint64_t learned_ns;             // when size came from the starter
     uint32_t truncates;
     uint8_t toughness;
@@ -52,6 +54,7 @@ struct mx {
     struct cluster_map map;
     bool map_known;                  // any map at all
     bool map_stale;                  // somebody met another epoch, a stop, a lost connection
+    uint64_t naming_rounds;
     uint64_t map_rounds;             // grows with every answer of the refresher: what waiters wait for
     struct waitq map_news, map_wanted;
     bool stopping, refresher_runs, renewer_runs;
@@ -88,5 +91,6 @@ struct mx_object *mx_object_find(struct mx *m, struct handle h);           // NU
 struct mx_object *mx_object_get(struct mx *m, const struct attr *a);       // made or referenced
 void mx_object_put(struct mx *m, struct mx_object *o);
 void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a);
+void mx_object_change(struct mx_object *o, uint64_t change, bool by_us);
 void mx_attr_decode(struct attr *out, const struct wire_attr *w, err *bad);
 MUST_USE err mx_reply_attr(struct mx *m, struct msg *reply, struct attr *out, bool *has_attr); // frees reply; overlays own writes

@@ -168,7 +168,10 @@ static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct 
     if (e) return e;
     const struct rep_size *s = (const struct rep_size *)reply->body;
     if (reply->body_len < sizeof *s) e = ERR_FORMAT;
-    else if (le32_get(s->truncates) == o->truncates) {
+    else mx_object_change(o, le64_get(s->change), true);
+    if (e) {
+        // the reply is not to be used
+    } else if (le32_get(s->truncates) == o->truncates) {
         *size = le64_get(s->size);
         o->size = MAX(o->size, *size);
         o->durable_end = MAX(o->durable_end, le64_get(s->durable_size));
@@ -299,6 +302,7 @@ static err co_name_request_handle(struct mx *m, struct mx_op *op, uint16_t type,
 static struct mx_file *file_new(struct mx *m, const struct attr *a, uint32_t flags) {
     struct mx_file *f = mem_alloc(m->env->mem, sizeof *f);
     f->object = mx_object_get(m, a);
+    f->object->opens++;
     f->flags = flags;
     return f;
 }
@@ -432,6 +436,14 @@ err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_onl
     return e;
 }
 
+err co_mx_fsyncdir(struct mx *m, struct mx_op *op, struct handle dir) {
+    struct msg *reply;
+    mx_op_begin(m, op);
+    err e = co_name_request_handle(m, op, MSG_SYNC_META, dir, &reply);
+    if (!e) msg_free(reply);
+    return e;
+}
+
 struct parting {
     struct mx *m;
     struct handle h;
@@ -451,6 +463,7 @@ static void release_task(void *arg) {
 void co_mx_release(struct mx *m, struct mx_file *f) {
     struct parting *p = mem_alloc(m->env->mem, sizeof *p);
     *p = (struct parting){m, f->object->handle};
+    f->object->opens--;
     mx_object_put(m, f->object);
     mem_free(m->env->mem, f);
     env_spawn(m->env, "mx: release", release_task, p);

@@ -13,6 +13,17 @@ struct mx_object *mx_object_find(struct mx *m, struct handle h) {
     return map_get_key32(&m->objects, key);
 }
 
+// A change counter came from the starter: moved by one for what we just did, or else by somebody too.
+void mx_object_change(struct mx_object *o, uint64_t change, bool by_us) {
+    if (change <= o->change) return;
+    if (!by_us || change != o->change + 1) o->own_since = change;
+    o->change = change;
+}
+
+uint64_t mx_file_own_change(const struct mx_file *f, uint64_t opened_at) {
+    return f->object->own_since <= opened_at ? f->object->change : 0;
+}
+
 void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a) {
     if (a->truncates < o->truncates) return; // an answer that was overtaken
     bool cut = a->truncates > o->truncates;
@@ -20,7 +31,7 @@ void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a) {
     o->size = cut || !o->unflushed ? a->size : MAX(o->size, a->size);
     if (cut) o->durable_end = 0;
     o->toughness = a->toughness;
-    o->change = MAX(o->change, a->change);
+    mx_object_change(o, a->change, false);
     o->learned_ns = env_now_ns(m->env);
 }
 

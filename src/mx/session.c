@@ -95,24 +95,33 @@ static err co_session_say(struct mx *m, struct mx_op *op, iom_id iom, struct msg
     return e;
 }
 
+// As often as it is open here: the starter counts.
+static err co_name_open(struct mx *m, struct mx_op *op, iom_id iom, struct handle h, uint32_t times) {
+    while (times--) {
+        struct msg *q = mx_msg(m, op, MSG_OPEN, sizeof(struct req_handle));
+        handle_put(((struct req_handle *)q->body)->handle.b, h);
+        err e = co_session_say(m, op, iom, q);
+        if (e && err_class(e) != ERRC_CALLER) return e;
+    }
+    return OK;
+}
+
+static struct mx_object *unnamed(struct mx *m, iom_id iom, uint64_t round) {
+    LIST_FOR(&m->object_list, n) {
+        struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
+        if (o->handle.starter == iom.n && o->named_round != round) return o;
+    }
+    return NULL;
+}
+
 static err co_name_opens(struct mx *m, struct mx_op *op, iom_id iom) {
-    struct handle names[64];
-    uint32_t skip = 0, count;
-    do { // in portions: the list may change while we wait
-        count = 0;
-        uint32_t at = 0;
-        LIST_FOR(&m->object_list, n) {
-            struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
-            if (o->handle.starter == iom.n && at++ >= skip && count < ARRAY_LEN(names)) names[count++] = o->handle;
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            struct msg *q = mx_msg(m, op, MSG_OPEN, sizeof(struct req_handle));
-            handle_put(((struct req_handle *)q->body)->handle.b, names[i]);
-            err e = co_session_say(m, op, iom, q);
-            if (e && err_class(e) != ERRC_CALLER) return e;
-        }
-        skip += count;
-    } while (count == ARRAY_LEN(names));
+    struct mx_object *o;
+    uint64_t round = ++m->naming_rounds;
+    while ((o = unnamed(m, iom, round))) { // the list may change while we wait: begin anew each time
+        o->named_round = round;
+        err e = co_name_open(m, op, iom, o->handle, o->opens);
+        if (e) return e;
+    }
     return OK;
 }
 

@@ -1,0 +1,192 @@
+// The session: from the descriptor to the coroutine of a request, and mounting.
+//
+// A request is read into a page-aligned buffer at such an offset that the data of a WRITE begins on a page: it goes on to the IOMs by reference, without
+// a copy. The buffer is then the request's, and the next one is read into a new one; other requests copy the few bytes they need.
+#include "fuse/inside.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#define RX_OFFSET (BLOCK_BYTES - FUSE_WRITE_HEADER)
+
+// ---- requests
+struct fcall *fcall_new(struct fuse_face *f, fuse_req_t req, void (*co_run)(struct fcall *c)) {
+    struct fcall *c = mem_alloc(f->env->mem, sizeof *c);
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    c->f = f;
+    c->req = req;
+    c->co_run = co_run;
+    c->op.cred = (struct mx_cred){ctx->uid, ctx->gid};
+    f->calls++;
+    return c;
+}
+
+void fcall_name(struct fcall *c, const char *name, const char *name2) {
+    c->name = mem_strdup(c->f->env->mem, name);
+    if (name2) c->name2 = mem_strdup(c->f->env->mem, name2);
+}
+
+static void pause_or_go_on(struct fuse_face *f) {
+    bool pause = f->calls >= FUSE_CALLS_MAX;
+    if (pause == f->paused || !f->watch) return;
+    f->paused = pause;
+    loop_rewatch(f->watch, pause ? 0 : EPOLLIN);
+}
+
+static void fcall_free(struct fcall *c) {
+    struct fuse_face *f = c->f;
+    buf_unref(c->data.buf);
+    mem_free(f->env->mem, c->name);
+    mem_free(f->env->mem, c->name2);
+    mem_free(f->env->mem, c);
+    f->calls--;
+    pause_or_go_on(f);
+}
+
+static void on_interrupt(fuse_req_t req, void *arg) {
+    struct fcall *c = arg;
+    mx_cancel(c->f->mx, &c->op);
+}
+
+static void fcall_task(void *arg) {
+    struct fcall *c = arg;
+    fuse_req_interrupt_func(c->req, on_interrupt, c);
+    c->co_run(c); // replies; the request is not touched after that
+    fcall_free(c);
+}
+
+// Every operation names its inode by ino (and ino2); what the kernel cannot know is stale.
+void fcall_go(struct fcall *c) {
+    struct node *n = node_of(c->f, c->ino), *n2 = c->ino2 ? node_of(c->f, c->ino2) : n;
+    if (!n || !n2) {
+        fuse_reply_err(c->req, ESTALE);
+        fcall_free(c);
+        return;
+    }
+    c->h = n->handle;
+    c->h2 = n2->handle;
+    env_spawn(c->f->env, "fuse: request", fcall_task, c);
+}
+
+void reply_err(struct fcall *c, err e) {
+    fuse_req_interrupt_func(c->req, NULL, NULL);
+    fuse_reply_err(c->req, err_errno(e));
+}
+
+// ---- the session
+static void on_ended(struct fuse_face *f) {
+    if (f->ended) return;
+    f->ended = true;
+    f->mounted = false;
+    loop_unwatch(f->watch);
+    f->watch = NULL;
+    if (f->options.ended) f->options.ended(f->options.arg);
+}
+
+static void on_readable(void *arg, uint32_t events) {
+    struct fuse_face *f = arg;
+    for (int n = 0; n < 32 && !f->paused && !f->ended; n++) {
+        struct fuse_buf b = {.mem = f->rx->data + RX_OFFSET};
+        int got = fuse_session_receive_buf(f->session, &b);
+        if (got == -EINTR || got == -EAGAIN) return;
+        if (got <= 0) {
+            on_ended(f);
+            return;
+        }
+        fuse_session_process_buf(f->session, &b);
+        if (f->rx->refs > 1) { // a write took it
+            buf_unref(f->rx);
+            f->rx = buf_new(f->env->mem, BUF_MAX_BYTES);
+        }
+        pause_or_go_on(f);
+        if (fuse_session_exited(f->session)) on_ended(f);
+    }
+}
+
+static err mount_error(struct fuse_face *f, const char *what) {
+    if (access("/dev/fuse", F_OK))
+        LOG(f->env, TRACE_ERROR, "cannot mount %s: /dev/fuse is missing; load the fuse module (modprobe fuse) or give the container the device", f->options.mountpoint);
+    else if (access("/dev/fuse", R_OK | W_OK))
+        LOG(f->env, TRACE_ERROR, "cannot mount %s: /dev/fuse may not be opened by this user; run as root or ask for access to it", f->options.mountpoint);
+    else if (access(f->options.mountpoint, F_OK))
+        LOG(f->env, TRACE_ERROR, "cannot mount %s: there is no such directory, or a dead mount hangs there; make it, or unmount it with: umount -l %s",
+            f->options.mountpoint, f->options.mountpoint);
+    else if (geteuid() && access("/usr/bin/fusermount3", X_OK) && access("/bin/fusermount3", X_OK))
+        LOG(f->env, TRACE_ERROR, "cannot mount %s: fusermount3 is missing; install the package fuse3", f->options.mountpoint);
+    else LOG(f->env, TRACE_ERROR, "cannot mount %s: %s failed; the lines above say why", f->options.mountpoint, what);
+    return ERR_IO;
+}
+
+static err session_make(struct fuse_face *f) {
+    char options[128];
+    snprintf(options, sizeof options, "fsname=%s,subtype=mendfs,default_permissions%s", f->options.source ? f->options.source : "mendfs",
+             f->options.allow_other ? ",allow_other" : "");
+    char *argv[] = {(char *)"mendfs", (char *)"-o", options, NULL};
+    struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+    struct fuse_lowlevel_ops ops = {0};
+    fuse_ops_names(&ops);
+    fuse_ops_files(&ops);
+    f->session = fuse_session_new(&args, &ops, sizeof ops, f);
+    fuse_opt_free_args(&args);
+    return f->session ? OK : ERR_INVAL;
+}
+
+err fuse_face_start(struct loop *l, struct mx *m, const struct fuse_options *o, struct fuse_face **out) {
+    struct env *e = loop_env(l);
+    struct fuse_face *f = mem_alloc(e->mem, sizeof *f);
+    f->loop = l;
+    f->env = e;
+    f->mx = m;
+    f->options = *o;
+    map_init(&f->nodes, e->mem);
+    struct attr root = {.handle = handle_root()};
+    node_seen(f, &root);
+    f->rx = buf_new(e->mem, BUF_MAX_BYTES);
+    *out = NULL;
+    err bad = session_make(f);
+    if (bad || fuse_session_mount(f->session, o->mountpoint)) {
+        bad = mount_error(f, bad ? "the FUSE session" : "the mount");
+        fuse_face_destroy(f);
+        return bad;
+    }
+    f->mounted = true;
+    int fd = fuse_session_fd(f->session);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    bad = loop_watch(l, fd, EPOLLIN, on_readable, f, &f->watch);
+    if (bad) {
+        fuse_session_unmount(f->session);
+        f->mounted = false;
+        fuse_face_destroy(f);
+        return bad;
+    }
+    *out = f;
+    return OK;
+}
+
+uint32_t fuse_face_busy(const struct fuse_face *f) { return f->calls; }
+
+err fuse_face_unmount(struct fuse_face *f, bool detach) {
+    if (!f->mounted) return OK;
+    if (!detach && geteuid() == 0 && umount2(f->options.mountpoint, UMOUNT_NOFOLLOW)) return errno == EBUSY ? ERR_BUSY : OK;
+    fuse_session_unmount(f->session); // lazily: what is open stays usable to the kernel until closed, but nobody serves it
+    f->mounted = false;
+    on_ended(f);
+    return OK;
+}
+
+static void nodes_free(struct fuse_face *f) {
+    MAP_FOR(&f->nodes, it) mem_free(f->env->mem, it.value);
+    map_fini(&f->nodes);
+}
+
+void fuse_face_destroy(struct fuse_face *f) {
+    loop_unwatch(f->watch);
+    if (f->session) fuse_session_destroy(f->session);
+    nodes_free(f);
+    buf_unref(f->rx);
+    mem_free(f->env->mem, f);
+}

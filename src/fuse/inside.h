@@ -1,0 +1,64 @@
+// What the files of the FUSE face share.
+#pragma once
+#include "base/map.h"
+#include "fuse/fuse.h"
+
+#include <fuse_lowlevel.h>
+
+#define FUSE_CALLS_MAX 256u       // requests under way; beyond it the kernel's queue waits
+#define FUSE_ATTR_SECONDS 1.0     // how long the kernel may believe attributes and names: what another mount did shows after it at the latest
+#define FUSE_WRITE_HEADER 80u     // fuse_in_header + fuse_write_in: where a write's data begins in its request
+
+struct node {                     // an inode the kernel knows
+    struct handle handle;
+    uint64_t nlookup;
+    uint64_t cached_change;       // change counter at which the kernel's pages were filled; 0 = none
+};
+struct fuse_face {
+    struct loop *loop;
+    struct env *env;
+    struct mx *mx;
+    struct fuse_session *session;
+    struct fuse_options options;
+    struct watch *watch;
+    struct map nodes;             // inode -> struct node
+    struct buf *rx;               // where the next request goes
+    uint32_t calls;
+    bool paused, ended, mounted;
+};
+
+// One request of the kernel, from its arrival to the reply. The arguments an operation needs are in its own words; names are copies.
+struct fcall {
+    struct fuse_face *f;
+    fuse_req_t req;
+    struct mx_op op;
+    void (*co_run)(struct fcall *c);
+    fuse_ino_t ino, ino2;
+    struct handle h, h2;
+    char *name, *name2;
+    struct fuse_file_info fi;
+    bool has_fi;
+    uint64_t off;
+    size_t size;
+    int flags;
+    uint32_t mode;
+    uint64_t rdev;
+    struct stat st;
+    struct slice data;            // a write's or an xattr's bytes: owns a reference
+};
+struct fcall *fcall_new(struct fuse_face *f, fuse_req_t req, void (*co_run)(struct fcall *c));
+void fcall_name(struct fcall *c, const char *name, const char *name2); // copies
+void fcall_go(struct fcall *c);
+void reply_err(struct fcall *c, err e);                    // OK too
+
+// ---- nodes
+struct node *node_of(struct fuse_face *f, fuse_ino_t ino);                   // NULL: the kernel names what we do not know
+struct node *node_seen(struct fuse_face *f, const struct attr *a);           // one lookup more
+void node_forget(struct fuse_face *f, fuse_ino_t ino, uint64_t nlookup);
+void attr_to_stat(const struct attr *a, struct stat *st);
+void attr_to_entry(struct fuse_face *f, const struct attr *a, struct fuse_entry_param *e); // counts a lookup
+
+
+// ---- operations
+void fuse_ops_names(struct fuse_lowlevel_ops *o);
+void fuse_ops_files(struct fuse_lowlevel_ops *o);
