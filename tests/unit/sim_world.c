@@ -152,6 +152,7 @@ static void co_submit_all(void *arg) {
 static void writes_in_flight_are_torn_by_either_crash(void **state) {
     for (int power = 0; power < 2; power++) {
         struct story s = story_new(11);
+        world_options(s.w)->disk_depth = 4; // the rest waits for its turn, and is in flight as well
         tell(&s, s.a, co_submit_all);
         assert_int_equal(node_sectors_at_risk(s.a), BLOCKS * 8);
         if (power) node_power_cut(s.a);
@@ -807,7 +808,24 @@ static void clocks_run_at_their_own_rate(void **state) {
     world_destroy(s.w);
 }
 
-// ---- determinism and speed ------------------------------------------------------------------------------------------
+static char calls[8];
+static void call_note(void *arg) { strcat(calls, arg); }
+
+static void what_is_set_for_one_time_happens_in_that_order(void **state) {
+    struct world *w = world_create(1, NULL);
+    const char *letters[] = {"c", "a", "d", "b", "e"};
+    calls[0] = 0;
+    for (uint32_t i = 0; i < 5; i++) world_at(w, SEC(1) + (i == 4 ? 0 : 1), call_note, (void *)(uintptr_t)letters[i]);
+    world_run_until(w, SEC(1));
+    assert_string_equal(calls, "e");
+    assert_true(world_run_step(w));
+    world_run_until(w, SEC(2));
+    assert_string_equal(calls, "ecadb");
+    assert_false(world_run_step(w));
+    world_destroy(w);
+}
+
+// ---- determinism ------------------------------------------------------------------------------------------
 // Every node writes, flushes, and sends what its random numbers say; links, disks and processes fail meanwhile.
 struct mill { struct world *w; struct node *n[5]; uint64_t received, done; };
 static struct mill *the_mill;
@@ -930,6 +948,7 @@ int main(void) {
         cmocka_unit_test(a_line_of_the_trace_names_time_and_node),
         cmocka_unit_test(a_task_may_crash_another_node),
         cmocka_unit_test(clocks_run_at_their_own_rate),
+        cmocka_unit_test(what_is_set_for_one_time_happens_in_that_order),
         cmocka_unit_test(one_seed_is_one_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
