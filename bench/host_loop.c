@@ -20,7 +20,8 @@ static void report(const char *what, uint64_t began_ns, const struct host_counte
     double s = (double)(env_now_ns(env) - began_ns) / 1e9;
     printf("%-52s %9.0f /s  %7.1f us  %5.2f syscalls  %5.2f disk calls  %5.2f wakes\n", what, (double)ops / s,
            1e6 * s / (double)ops, (double)(now.syscalls - before->syscalls) / (double)ops,
-           (double)(now.disk_calls - before->disk_calls) / (double)ops, (double)(now.wakes - before->wakes) / (double)ops);
+           (double)(now.disk_calls - before->disk_calls) / (double)ops,
+           (double)(now.wakes - before->wakes) / (double)ops);
     fflush(stdout);
 }
 
@@ -89,7 +90,8 @@ static void bench_net(const char *at) {
     env = loop_env(loop);
     struct conn *c = net_connect(env, at, &client_events, NULL);
     loop_run(loop);
-    static const struct { int len; uint32_t payload_len; } flights[] = {{1, 0}, {32, 0}, {1, 4096}, {8, 65536}, {4, 1 << 20}};
+    static const struct { int len; uint32_t payload_len; } flights[] = {
+        {1, 0}, {32, 0}, {1, 4096}, {8, 65536}, {4, 1 << 20}};
     for (size_t i = 0; i < ARRAY_LEN(flights); i++) {
         char what[200];
         snprintf(what, sizeof what, "%.9s round trips, %2d in flight, %u bytes", at, flights[i].len,
@@ -112,8 +114,8 @@ static bool scattered;
 static int batch_len, batch_done;
 
 static void submit_one(struct disk_io *io) {
-    uint64_t block = scattered ? env_random(env) % (STORE_BYTES / BLOCK_BYTES) : next_block++ % (STORE_BYTES / BLOCK_BYTES);
-    io->off_bytes = block * BLOCK_BYTES;
+    uint64_t block = scattered ? env_random(env) : next_block++;
+    io->off_bytes = block % (STORE_BYTES / BLOCK_BYTES) * BLOCK_BYTES;
     disk_submit(disk, io);
 }
 

@@ -105,6 +105,8 @@ static void iov_advance(struct iovec **iov, uint32_t *iov_len, size_t n) {
     (*iov)->iov_len -= n;
 }
 
+static err err_of_io(int eno) { return eno == ENOSPC || eno == EDQUOT ? ERR_NOSPC : ERR_IO; }
+
 // All of it or an error; the kernel may stop short or be interrupted anywhere.
 static err transfer(int fd, enum disk_op op, struct iovec *iov, uint32_t iov_len, uint64_t off_bytes, uint64_t *calls) {
     while (iov_len) {
@@ -112,7 +114,7 @@ static err transfer(int fd, enum disk_op op, struct iovec *iov, uint32_t iov_len
                                     : pwritev(fd, iov, (int)iov_len, (off_t)off_bytes);
         ++*calls;
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno == ENOSPC || errno == EDQUOT ? ERR_NOSPC : ERR_IO;
+        if (n < 0) return err_of_io(errno);
         if (n == 0) return ERR_IO; // the file was cut under us
         off_bytes += (uint64_t)n;
         iov_advance(&iov, &iov_len, (size_t)n);
@@ -182,7 +184,7 @@ static void work_on_flushes(struct host_disk *d) {
     int r;
     do r = fdatasync(d->fd);
     while (r != 0 && errno == EINTR);
-    err e = r == 0 ? OK : errno == ENOSPC || errno == EDQUOT ? ERR_NOSPC : ERR_IO;
+    err e = r == 0 ? OK : err_of_io(errno);
     pthread_mutex_lock(&d->lock);
     d->flushing = false;
     d->flush_failed |= e != OK;

@@ -1,19 +1,24 @@
 // What the files of host/ share: the loop's insides, watches, the order of a turn.
 //
-//   a turn    dispatch what epoll brought -> timers -> events that submitting calls left -> disk completions
-//             -> tasks, a slice at a time, each slice's disk I/Os and messages handed to the kernel after it -> poll
+//   a turn    events that submitting calls left -> disk completions -> tasks, a slice at a time, each slice's disk I/Os
+//             and messages handed to the kernel after it -> poll -> what it brought, for a while -> timers
+//
+// What a poll brought and its while did not suffice for is dispatched in the next turns, before there is another poll:
+// neither a crowd of busy connections nor busy tasks make a turn long or have each other wait for ever.
 //
 // Rules: an event is delivered only by the loop, never from within the call that caused it. Whatever a callback may
-// close while the loop still holds its pointer goes to the graves and is freed at the turn's end.
+// close while the loop still holds its pointer goes to the graves and is freed before the next poll.
 #pragma once
 #include "host/loop.h"
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 
 #define LOOP_EVENTS_MAX 128
 #define LOOP_SLICE_TURNS 16u          // task turns between two looks at the clock
 #define LOOP_TASKS_NS USEC(500)       // of tasks between two polls; a task's own turn is not cut
+#define LOOP_EVENTS_NS MSEC(1)        // of dispatching before tasks have their turn
 #define LOOP_SLOW_NS MSEC(5)
 #define LOOP_RX_BYTES (64u << 10)     // the shared receive buffer
 
@@ -78,6 +83,8 @@ struct loop {
     struct list conns_to_send; // messages were queued
     struct list graves;
     uint32_t conns_len, conns_max; // accepted ones
+    struct epoll_event events[LOOP_EVENTS_MAX]; // what the last poll brought; before events_next: dispatched
+    int events_next, events_len;
     uint8_t *rx;               // LOOP_RX_BYTES
     struct log_limit garbled_log, refused_log;
     struct host_counters count;

@@ -55,7 +55,8 @@ void log_write(void *log, enum trace_level level, const char *line) {
     struct log_file *f = log;
     char prefix[64];
     int prefix_len = format_prefix(prefix, sizeof prefix, level);
-    struct iovec iov[] = {{prefix, (size_t)prefix_len}, {(void *)(uintptr_t)line, strlen(line)}, {(void *)(uintptr_t) "\n", 1}};
+    char newline = '\n';
+    struct iovec iov[] = {{prefix, (size_t)prefix_len}, {(void *)(uintptr_t)line, strlen(line)}, {&newline, 1}};
     // One call, so that lines of several processes on one stderr do not mix. A log that cannot be written is no reason
     // to stop serving.
     ssize_t n = writev(f->fd, iov, ARRAY_LEN(iov));

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <string.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
@@ -179,7 +178,7 @@ static int64_t poll_timeout_ns(struct loop *l, bool busy) {
     return next_ns <= now ? 0 : (int64_t)(next_ns - now);
 }
 
-static int poll_events(struct loop *l, int64_t timeout_ns, struct epoll_event *events) {
+static void poll_events(struct loop *l, int64_t timeout_ns) {
     if (timeout_ns != 0) {
         atomic_store(&l->asleep, true);
         if (disks_completed(l)) timeout_ns = 0; // completed before it could see us sleep: nobody will wake us
@@ -187,12 +186,24 @@ static int poll_events(struct loop *l, int64_t timeout_ns, struct epoll_event *e
     struct timespec ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     l->count.syscalls++;
     l->count.polls++;
-    int n = epoll_pwait2(l->epoll_fd, events, LOOP_EVENTS_MAX, timeout_ns < 0 ? NULL : &ts, NULL);
+    int n = epoll_pwait2(l->epoll_fd, l->events, LOOP_EVENTS_MAX, timeout_ns < 0 ? NULL : &ts, NULL);
     if (n < 0 && errno == ENOSYS) // Linux before 5.11: a millisecond late at worst
-        n = epoll_wait(l->epoll_fd, events, LOOP_EVENTS_MAX, timeout_ns < 0 ? -1 : (int)((timeout_ns + 999999) / 1000000));
+        n = epoll_wait(l->epoll_fd, l->events, LOOP_EVENTS_MAX,
+                       timeout_ns < 0 ? -1 : (int)MIN((timeout_ns + 999999) / 1000000, INT32_MAX));
     ASSERT(n >= 0 || errno == EINTR);
     atomic_store(&l->asleep, false);
-    return MAX(n, 0);
+    l->events_next = 0;
+    l->events_len = MAX(n, 0);
+}
+
+static void dispatch(struct loop *l, uint64_t until_ns) {
+    while (l->events_next < l->events_len) {
+        struct epoll_event *ev = &l->events[l->events_next++];
+        struct watch *w = ev->data.ptr;
+        if (w->dead) continue;
+        w->fn(w->arg, ev->events);
+        if (now_ns(&l->env) >= until_ns) return;
+    }
 }
 
 static void note_turn(struct loop *l, uint64_t took_ns) {
@@ -205,17 +216,13 @@ static void run_turn(struct loop *l, uint64_t *began_ns) {
     conns_deliver(l);
     disks_collect(l);
     bool busy = run_tasks(l, now_ns(&l->env) + LOOP_TASKS_NS);
-    free_graves(l);
-    int64_t timeout_ns = poll_timeout_ns(l, busy);
     note_turn(l, now_ns(&l->env) - *began_ns);
-
-    struct epoll_event events[LOOP_EVENTS_MAX];
-    int n = poll_events(l, timeout_ns, events);
-    *began_ns = now_ns(&l->env);
-    for (int i = 0; i < n; i++) {
-        struct watch *w = events[i].data.ptr;
-        if (!w->dead) w->fn(w->arg, events[i].events);
+    if (l->events_next == l->events_len) {
+        free_graves(l);
+        poll_events(l, poll_timeout_ns(l, busy));
     }
+    *began_ns = now_ns(&l->env);
+    dispatch(l, *began_ns + LOOP_EVENTS_NS);
     env_fire_timers(&l->env, now_ns(&l->env));
 }
 

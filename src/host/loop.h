@@ -15,7 +15,7 @@ void loop_on_signal(struct loop *l, int signo, void (*fn)(void *arg), void *arg)
 void loop_unblock_signals(void);          // in a child between fork and exec: what it runs wants its signals
 void loop_dump(struct loop *l);           // what SIGUSR1 does
 
-// A descriptor that is not env's. events: EPOLLIN, EPOLLOUT...; level-triggered. ERR_PERM: such a file cannot be polled.
+// A descriptor that is not env's. events: EPOLLIN, EPOLLOUT...; level-triggered. ERR_PERM: it cannot be polled.
 struct watch;
 MUST_USE err loop_watch(struct loop *l, int fd, uint32_t events, void (*fn)(void *arg, uint32_t events), void *arg,
                         struct watch **out);
@@ -34,14 +34,15 @@ struct host_counters {
     uint64_t syscalls, polls, wakes;             // wakes: eventfd writes of disk threads
     uint64_t msgs_in, msgs_out, net_bytes_in, net_bytes_out, net_reads, net_writes;
     uint64_t conns_accepted, conns_refused, conns_garbled, conns;
-    uint64_t disk_reads, disk_writes, disk_flushes;       // as submitted
-    uint64_t disk_calls, disk_bytes_read, disk_bytes_written; // calls of the kernel: merging and sharing make them fewer
+    uint64_t disk_reads, disk_writes, disk_flushes;           // as submitted
+    uint64_t disk_calls, disk_bytes_read, disk_bytes_written; // of the kernel: merging and sharing make them fewer
 };
 void loop_counters(struct loop *l, struct host_counters *out);
 
 // ---- locks ----------------------------------------------------------------------------------------------------------
 // The lock of a store (or of any file): held as long as the descriptor is open, gone with the process however it
-// dies. Taking it proves that no process of this host has the store open. disk_open takes the same lock.
+// dies (a child that is forked and does not exec shares it). Taking it proves that no process of this host has the
+// store open. disk_open takes the same lock.
 MUST_USE err host_lock_take(const char *path, int *out_fd); // ERR_LOCKED, ERR_NOENT...
 void host_lock_release(int fd);
 MUST_USE err host_lock_fd(int fd);                          // on a descriptor that is open for writing

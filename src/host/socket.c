@@ -26,7 +26,7 @@
 #define BATCH_MSGS 32u
 #define BATCH_BYTES KIB(256)        // a batch ends with the message that reaches this
 #define BATCHES_PER_TURN 16         // of one connection, so that the others have theirs
-#define READS_PER_TURN 8
+#define READS_PER_TURN 4
 #define LARGE_PAYLOAD KIB(16)       // from here on a payload is worth a read of its own
 #define LARGE_READ_BYTES KIB(4)     // what is offered of the buffer then
 #define UNIX_SEND_BYTES (2 << 20)   // room for a large message in one call
@@ -217,6 +217,10 @@ void conns_send(struct loop *l) {
         conn_write(LIST_ENTRY(n, struct host_conn, to_send));
 }
 
+static void send_soon(struct host_conn *hc) {
+    if (list_empty(&hc->to_send)) list_push_back(&hc->loop->conns_to_send, &hc->to_send);
+}
+
 void host_conn_send(struct conn *c, struct msg *m) {
     struct host_conn *hc = host_conn_of(c);
     if (hc->state == CONN_ENDED) {
@@ -226,7 +230,7 @@ void host_conn_send(struct conn *c, struct msg *m) {
     list_push_back(&hc->queue, &m->node);
     hc->queued_bytes += frame_bytes(m);
     bool waits = hc->watch.events & EPOLLOUT; // it will be sent when the socket takes more
-    if (hc->state == CONN_OPEN && !waits && list_empty(&hc->to_send)) list_push_back(&hc->loop->conns_to_send, &hc->to_send);
+    if (hc->state == CONN_OPEN && !waits) send_soon(hc);
 }
 
 uint64_t host_conn_queued_bytes(const struct conn *c) { return host_conn_of(c)->queued_bytes; }
@@ -356,7 +360,7 @@ static void set_options(struct host_conn *hc) {
 
 static void conn_open(struct host_conn *hc) {
     hc->state = CONN_OPEN;
-    if (!list_empty(&hc->queue) && list_empty(&hc->to_send)) list_push_back(&hc->loop->conns_to_send, &hc->to_send);
+    if (!list_empty(&hc->queue)) send_soon(hc);
     hc->conn.events->opened(&hc->conn);
 }
 

@@ -1,6 +1,7 @@
-// Fuzz target: a file (or stdin) is a byte stream; frames are decoded one after another as a connection does it. What is
-// accepted must encode to the same bytes again, and every shorter beginning of it must ask for more.
-// afl-clang-fast -g -D_GNU_SOURCE -Isrc tests/fuzz/frame.c src/wire/frame.c src/env/*.c src/base/*.[cS] -lisal -o fuzz-frame
+// Fuzz target: a file (or stdin) is a byte stream; frames are decoded one after another, as a connection does it. What
+// is accepted must encode to the same bytes again, and every shorter beginning of it must ask for more.
+// afl-clang-fast -g -D_GNU_SOURCE -Isrc tests/fuzz/frame.c src/wire/frame.c src/env/*.c src/base/*.[cS] -lisal
+//     -o fuzz-frame
 // libFuzzer: clang -fsanitize=fuzzer,address -DFUZZ_LIBFUZZER and the same files.
 #include "wire/frame.h"
 #include <stdio.h>

@@ -1,12 +1,14 @@
 // The disk of the real world: an image file, its lock, direct I/O by threads, flushes, and what goes wrong.
 #include "host/loop.h"
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -275,7 +277,8 @@ static void outside_done(struct disk_io *io) {
 static void beyond_the_end(void *arg) {
     struct disk *d = arg;
     struct buf *b = filled(2 * BLOCK_BYTES, 1);
-    ios[0] = (struct disk_io){.op = DISK_WRITE, .off_bytes = STORE_BYTES - BLOCK_BYTES, .iov_len = 1, .done = outside_done};
+    ios[0] = (struct disk_io){.op = DISK_WRITE, .iov_len = 1, .done = outside_done};
+    ios[0].off_bytes = STORE_BYTES - BLOCK_BYTES;
     ios[0].iov[0].base = b->data;
     ios[0].iov[0].len_bytes = 2 * BLOCK_BYTES;
     inside_submit = true;
@@ -304,6 +307,44 @@ static void failed_ios_are_errors_not_ends(void **state) {
     assert_int_equal(truncate(store, MIB(4)), 0); // by somebody's hand
     run_task(read_of_what_was_cut, d);
     run_task(close_store, d);
+}
+
+// In a child with a mount namespace of its own, where a file system of one megabyte holds a store of sixteen, not
+// reserved. 77: this system does not allow it.
+static void fill_small_file_system(void *arg) {
+    struct buf *b = filled(MIB(1), 5);
+    err first = co_disk_write(arg, 0, b->data, KIB(256));
+    err later = co_disk_write(arg, MIB(8), b->data, MIB(1));
+    err flushed = co_disk_flush(arg);
+    _exit(first == OK && later == ERR_NOSPC && flushed == OK ? 0 : 1);
+}
+
+static _Noreturn void run_on_small_file_system(void) {
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) _exit(77);
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) _exit(77);
+    if (mount("none", dir, "tmpfs", 0, "size=1m") != 0) _exit(77);
+    int fd = open(store, O_RDWR | O_CREAT, 0600);
+    if (fd < 0 || ftruncate(fd, STORE_BYTES) != 0) _exit(77);
+    close(fd);
+    struct disk *d;
+    struct disk_open_args a = {.path = store};
+    if (disk_open(env, &a, &d) != OK) _exit(2);
+    run_task(fill_small_file_system, d);
+    _exit(3);
+}
+
+static void a_full_file_system_is_no_space(void **state) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        loop = loop_create(); // the parent's threads and epoll are not for a child
+        env = loop_env(loop);
+        run_on_small_file_system();
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static void writes_for_ever(void *arg) {
@@ -345,6 +386,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(scattered_writes_all_arrive_and_neighbours_share_a_call, setup, teardown),
         cmocka_unit_test_setup_teardown(an_io_of_many_parts, setup, teardown),
         cmocka_unit_test_setup_teardown(failed_ios_are_errors_not_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_file_system_is_no_space, setup, teardown),
         cmocka_unit_test_setup_teardown(a_loop_ends_with_ios_in_flight, setup, teardown),
         cmocka_unit_test_setup_teardown(direct_io_or_not_the_bytes_are_the_same, setup, teardown),
     };

@@ -49,7 +49,7 @@ static void run_for(uint64_t ns) {
     timer_cancel(env, &t);
 }
 
-// ---- an end of a connection that writes down what happens to it -------------------------------------------------------
+// ---- an end of a connection that writes down what happens to it -----------------------------------------------------
 struct end {
     struct conn *conn;
     int opened, closed;
