@@ -515,6 +515,36 @@ static void a_loop_ends_in_the_middle_of_everything(void **state) {
     assert_int_equal(client.closed + server.closed, 0);
 }
 
+static int descriptors(void) {
+    int n = 0;
+    for (int fd = 0; fd < 1000; fd++) n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static void a_loop_leaves_no_descriptor_behind(void **state) {
+    char connect_at[400], store[400];
+    int before = descriptors();
+    struct loop *first = loop;
+    loop = loop_create();
+    env = loop_env(loop);
+    struct end server = {0}, client = {0};
+    struct disk *d;
+    struct disk_open_args a = {.path = store, .create = true, .size_bytes = MIB(1)}, again = {.path = store};
+    snprintf(store, sizeof store, "%s/store", dir);
+    listen_at(at_unix, &server, connect_at, sizeof connect_at);
+    listen_at("127.0.0.1:0", &server, connect_at, sizeof connect_at);
+    connect_to(connect_at, &client);
+    connect_to(at_unix, &client);
+    connect_to("unix:/no/such/directory/sock", &client);
+    assert_int_equal(disk_open(env, &a, &d), OK);
+    assert_int_equal(disk_open(env, &again, &d), ERR_LOCKED);
+    run_for(MSEC(5));
+    assert_int_equal(client.opened + server.opened, 4);
+    loop_destroy(loop);
+    loop = first;
+    assert_int_equal(descriptors(), before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(messages_keep_their_order_over_unix_sockets, setup, teardown),
@@ -533,6 +563,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_file_that_is_no_socket_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_path_is_no_obstacle, setup, teardown),
         cmocka_unit_test_setup_teardown(addresses_are_made_numeric, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_loop_leaves_no_descriptor_behind, setup, teardown),
         cmocka_unit_test_setup_teardown(a_loop_ends_in_the_middle_of_everything, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
