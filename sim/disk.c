@@ -4,8 +4,8 @@
 //
 //     version (epoch 7) -> version (epoch 5) -> base (epoch 0: flushed)          missing base = zeros
 //
-// The disk's epoch grows with each flush that is submitted, so the flush submitted in epoch 5 covers, when it completes,
-// the versions of epochs up to 5: the newest of them becomes the base. A write within the epoch of the newest version
+// The disk's epoch grows with each flush that is submitted: the flush submitted in epoch 5 covers, when it completes, the
+// versions of epochs up to 5, and the newest of them becomes the base. A write within the epoch of the newest version
 // goes over it in place. Blocks with versions above the base are in `dirty`; their sectors are what a power cut puts at
 // risk. Reads give the newest.
 //
@@ -68,7 +68,9 @@ struct sim_io {
 };
 
 // ---- blocks and versions --------------------------------------------------------------------------------------------
-static uint64_t leaf_count(uint64_t size_bytes) { return ROUND_UP(size_bytes >> BLOCK_SHIFT, LEAF_BLOCKS) / LEAF_BLOCKS; }
+static uint64_t leaf_count(uint64_t size_bytes) {
+    return ROUND_UP(size_bytes >> BLOCK_SHIFT, LEAF_BLOCKS) / LEAF_BLOCKS;
+}
 
 static struct version *block_newest(const struct world_disk *d, uint64_t block) {
     const struct leaf *l = d->leaves[block / LEAF_BLOCKS];
@@ -198,8 +200,13 @@ static uint8_t *io_block(const struct disk_io *io, uint64_t block) {
     return NULL;
 }
 
-static bool overlap(uint64_t a_off, uint64_t a_len, uint64_t b_off, uint64_t b_len) {
-    return a_off < b_off + b_len && b_off < a_off + a_len;
+static bool overlap(const struct sim_io *s, uint64_t off_bytes, uint64_t len_bytes) {
+    return s->io->off_bytes < off_bytes + len_bytes && off_bytes < s->io->off_bytes + s->len_bytes;
+}
+
+// One that reaches the medium: not beyond its end.
+static bool is_write(const struct sim_io *s) {
+    return s->io->op == DISK_WRITE && s->io->off_bytes + s->len_bytes <= s->d->size_bytes;
 }
 
 // ---- crashes: which sectors survive ---------------------------------------------------------------------------------
@@ -225,7 +232,8 @@ static void cut_block(struct cut *c, uint64_t block, uint8_t *out) {
     for (const struct version *v = newest; v && v->epoch != 0; v = v->older) count++;
     for (uint32_t s = 0; s < BLOCK_SECTORS; s++) {
         const struct version *v = newest;
-        for (uint32_t k = cut_choose(c, (block << BLOCK_SHIFT) + s * SECTOR_BYTES, false, count); k > 0 && v; k--) v = v->older;
+        uint32_t back = cut_choose(c, (block << BLOCK_SHIFT) + s * SECTOR_BYTES, false, count);
+        for (; back > 0 && v; back--) v = v->older;
         sector_copy(out, s, v ? v->data : zeros);
     }
 }
@@ -260,7 +268,7 @@ static void cut_write(struct cut *c, const struct sim_io *s, struct world_disk *
 static void cut_writes_of(struct cut *c, const struct list *ios, struct world_disk *to, bool durable) {
     LIST_FOR(ios, l) {
         const struct sim_io *s = LIST_ENTRY(l, struct sim_io, node);
-        if (s->io->op == DISK_WRITE && s->io->off_bytes + s->len_bytes <= c->d->size_bytes) cut_write(c, s, to, durable);
+        if (is_write(s)) cut_write(c, s, to, durable);
     }
 }
 
@@ -322,11 +330,11 @@ void world_disk_image(struct world_disk *from, struct world_disk *to) {
     cut_writes_of(&c, &from->waiting, to, true);
 }
 
-static uint32_t sectors_in_flight(const struct world_disk *d, const struct list *ios) {
+static uint32_t sectors_in_flight(const struct list *ios) {
     uint64_t bytes = 0;
     LIST_FOR(ios, l) {
         const struct sim_io *s = LIST_ENTRY(l, struct sim_io, node);
-        if (s->io->op == DISK_WRITE && s->io->off_bytes + s->len_bytes <= d->size_bytes) bytes += s->len_bytes;
+        if (is_write(s)) bytes += s->len_bytes;
     }
     return (uint32_t)(bytes / SECTOR_BYTES);
 }
@@ -337,7 +345,7 @@ uint32_t node_sectors_at_risk(const struct node *n) {
         const struct world_disk *d = LIST_ENTRY(l, struct world_disk, node);
         if (d->home != n) continue;
         sectors += (uint32_t)(d->dirty_len * BLOCK_SECTORS);
-        sectors += sectors_in_flight(d, &d->active) + sectors_in_flight(d, &d->waiting);
+        sectors += sectors_in_flight(&d->active) + sectors_in_flight(&d->waiting);
     }
     return sectors;
 }
@@ -357,7 +365,7 @@ static bool disk_is_broken(const struct world_disk *d, const struct sim_io *s) {
     for (uint32_t i = 0; i < d->broken_len; i++) {
         const struct broken *b = &d->broken[i];
         if (b->op != s->io->op) continue;
-        if (b->op == DISK_FLUSH || overlap(b->off_bytes, b->len_bytes, s->io->off_bytes, s->len_bytes)) return true;
+        if (b->op == DISK_FLUSH || overlap(s, b->off_bytes, b->len_bytes)) return true;
     }
     return false;
 }
@@ -366,7 +374,7 @@ static bool disk_is_broken(const struct world_disk *d, const struct sim_io *s) {
 static void read_beside_writes(struct world_disk *d, const struct sim_io *r) {
     LIST_FOR(&d->active, l) {
         const struct sim_io *s = LIST_ENTRY(l, struct sim_io, node);
-        if (s->io->op != DISK_WRITE || !overlap(s->io->off_bytes, s->len_bytes, r->io->off_bytes, r->len_bytes)) continue;
+        if (!is_write(s) || !overlap(s, r->io->off_bytes, r->len_bytes)) continue;
         uint64_t from = MAX(s->io->off_bytes, r->io->off_bytes) >> BLOCK_SHIFT;
         uint64_t end = MIN(s->io->off_bytes + s->len_bytes, r->io->off_bytes + r->len_bytes) >> BLOCK_SHIFT;
         for (uint64_t b = from; b < end; b++)
@@ -379,8 +387,10 @@ static void read_beside_writes(struct world_disk *d, const struct sim_io *r) {
 
 static void read_complete(struct world_disk *d, struct sim_io *s) {
     uint64_t block = s->io->off_bytes >> BLOCK_SHIFT;
-    for (uint32_t i = 0; i < s->io->iov_len; i++)
-        for (uint32_t off = 0; off < s->io->iov[i].len_bytes; off += BLOCK_BYTES) block_read(d, block++, s->io->iov[i].base + off);
+    for (uint32_t i = 0; i < s->io->iov_len; i++) {
+        uint8_t *p = s->io->iov[i].base, *end = p + s->io->iov[i].len_bytes;
+        for (; p < end; p += BLOCK_BYTES) block_read(d, block++, p);
+    }
     if (d->active_len > 1) read_beside_writes(d, s);
     d->counts.reads++;
     d->counts.read_bytes += s->len_bytes;
@@ -389,7 +399,8 @@ static void read_complete(struct world_disk *d, struct sim_io *s) {
 static void write_complete(struct world_disk *d, struct sim_io *s) {
     uint64_t block = s->io->off_bytes >> BLOCK_SHIFT;
     for (uint32_t i = 0; i < s->io->iov_len; i++) {
-        for (uint32_t off = 0; off < s->io->iov[i].len_bytes; off += BLOCK_BYTES) block_write(d, block++, s->io->iov[i].base + off);
+        const uint8_t *p = s->io->iov[i].base, *end = p + s->io->iov[i].len_bytes;
+        for (; p < end; p += BLOCK_BYTES) block_write(d, block++, p);
         world_mix(d->world, hash64(s->io->iov[i].base, s->io->iov[i].len_bytes, s->number));
     }
     d->counts.writes++;
@@ -435,7 +446,8 @@ static void disk_pump(struct world_disk *d) {
 
 // Tells hook and plan. True if the node lives on.
 static bool io_moment(struct node *n, const struct sim_io *s, enum world_io_moment moment) {
-    struct world_io info = {n, s->d, s->io->op, moment, s->io->op == DISK_FLUSH ? 0 : s->io->off_bytes, s->len_bytes, s->number};
+    uint64_t off_bytes = s->io->op == DISK_FLUSH ? 0 : s->io->off_bytes;
+    struct world_io info = {n, s->d, s->io->op, moment, off_bytes, s->len_bytes, s->number};
     node_enter(n);
     world_io_moment(n->world, &info);
     return node_leave(n);
@@ -526,7 +538,9 @@ void sim_disk_close(struct disk *base) {
     mem_free(sd->base.env->mem, sd);
 }
 
-uint32_t sim_disk_inflight(const struct disk *base) { return CONTAINER_OF(base, const struct sim_disk, base)->inflight; }
+uint32_t sim_disk_inflight(const struct disk *base) {
+    return CONTAINER_OF(base, const struct sim_disk, base)->inflight;
+}
 
 // ---- disks ----------------------------------------------------------------------------------------------------------
 static void disk_grow(struct world_disk *d, uint64_t size_bytes) {

@@ -1,4 +1,4 @@
-// The loop of the simulated world: virtual time, the event queue, nodes that start, pause, crash; time and random for them.
+// The loop of the simulated world: virtual time, the event queue, nodes that start, pause and crash, their clocks.
 #include "sim/inside.h"
 #include <stdio.h>
 

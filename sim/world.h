@@ -36,7 +36,8 @@
 // Network: connections are ordered; a message is lost only with all that follow it on its connection, and then the
 // connection closes. A process that crashes closes its connections; a machine without power says nothing: the peer sees
 // silence until it gives up on an unanswered message (net_give_up_ns) or the machine is back and refuses. A cut link
-// holds messages back until it is healed (or the sender gives up).
+// holds messages back until it is healed (or the sender gives up). Addresses are "NODE" or "NODE:PORT"; a node listens
+// at its own only.
 #pragma once
 #include "env/env.h"
 
@@ -127,8 +128,8 @@ void node_resume(struct node *n);
 void node_clock(struct node *n, int64_t jump_ns, int32_t rate_ppm); // monotonic: jumps only forward; runs faster by ppm
 void node_wall_clock(struct node *n, int64_t offset_ns);
 
-// Crash at the k-th I/O (from 1, from now on) that `n` - or any node, if NULL - submits or completes. With NULL all nodes
-// crash together. One plan at a time: a later one replaces it; k = 0 takes it back.
+// Crash at the k-th I/O (from 1, from now on) that `n` - or any node, if NULL - submits or completes. With NULL all
+// nodes crash together. One plan at a time: a later one replaces it; k = 0 takes it back.
 enum world_crash { WORLD_CRASH_PROCESS, WORLD_CRASH_POWER };
 void world_crash_at_io(struct world *w, struct node *n, uint64_t k, enum world_io_moment at, enum world_crash how);
 bool world_crash_pending(const struct world *w); // false: it has happened
@@ -151,20 +152,23 @@ uint32_t node_sectors_at_risk(const struct node *n); // if its power were cut no
 
 // ---- disks ----------------------------------------------------------------------------------------------------------
 struct world_disk_counts { uint64_t reads, writes, flushes, read_bytes, write_bytes, errors; };
-struct world_disk *world_disk_add(struct world *w, const char *name, uint64_t size_bytes); // as disk_open with create does
+struct world_disk *world_disk_add(struct world *w, const char *name, uint64_t size_bytes); // as disk_open with create
 struct world_disk *world_disk_find(struct world *w, const char *name);
 const char *world_disk_name(const struct world_disk *d);
 uint64_t world_disk_size_bytes(const struct world_disk *d);
 struct world_disk_counts world_disk_counts(const struct world_disk *d);
 void world_disk_counts_reset(struct world_disk *d);
-uint64_t world_disk_stored_bytes(const struct world_disk *d);                            // memory that its content takes
-void world_disk_peek(struct world_disk *d, uint64_t off_bytes, void *p, uint32_t len_bytes); // what a read gives now; any alignment
-void world_disk_poke(struct world_disk *d, uint64_t off_bytes, const void *p, uint32_t len_bytes); // at once and durable
-void world_disk_flip(struct world_disk *d, uint64_t off_bytes, unsigned bit);            // bit rot
-void world_disk_break(struct world_disk *d, uint64_t off_bytes, uint64_t len_bytes, enum disk_op op); // ERR_IO there
-void world_disk_mend(struct world_disk *d);                                              // no more of that
-void world_disk_hang(struct world_disk *d, bool hung);                                   // nothing completes while hung
-void world_disk_erase(struct world_disk *d);                                             // a new one; nobody has it open
+uint64_t world_disk_stored_bytes(const struct world_disk *d); // memory that its content takes
+// What a read gives now; what is durable at once, whatever is in flight. Any alignment.
+void world_disk_peek(struct world_disk *d, uint64_t off_bytes, void *p, uint32_t len_bytes);
+void world_disk_poke(struct world_disk *d, uint64_t off_bytes, const void *p, uint32_t len_bytes);
+void world_disk_flip(struct world_disk *d, uint64_t off_bytes, unsigned bit); // bit rot
+// ERR_IO for every such I/O that touches the range (a flush: for every flush), until mended. What a failed write leaves
+// is any mix of old and new sectors.
+void world_disk_break(struct world_disk *d, uint64_t off_bytes, uint64_t len_bytes, enum disk_op op);
+void world_disk_mend(struct world_disk *d);
+void world_disk_hang(struct world_disk *d, bool hung); // nothing completes while hung
+void world_disk_erase(struct world_disk *d);           // a new one; nobody has it open
 // An image of `from` as a power cut now would leave it, chosen as in a cut (world_keep_sectors); `from` goes on. For
 // tests that look at many crash states of one run. `to` may be a disk of another world; nobody has it open.
 void world_disk_image(struct world_disk *from, struct world_disk *to);

@@ -1,0 +1,269 @@
+// The oracle of file contents; see oracle.h.
+#include "sim/oracle.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct version {
+    struct version *next; // newer
+    bool acked;
+    uint8_t data[BLOCK_BYTES];
+};
+struct oblock {
+    struct version *oldest, *newest; // oldest is durable for certain
+    bool uncertain;                  // a crash came after the newest was pushed: a read shows which one it is
+};
+struct ofile {
+    struct oracle *oracle;
+    struct ofile *next;
+    char label[64];
+    struct oblock block[ORACLE_FILE_BLOCKS];
+    uint64_t size, low, high; // seen without a crash; limits after one
+    bool size_uncertain, gone;
+};
+struct oracle {
+    struct ofile *files;
+    uint64_t crashes, faults;
+    char first[512];
+    struct oracle_counts counts;
+};
+struct ofsync {
+    uint64_t crash, size;
+    struct version *upto[ORACLE_FILE_BLOCKS]; // newest acknowledged one, NULL: none beyond the oldest
+};
+
+static void *get(size_t n) {
+    void *p = calloc(1, n);
+    ASSERT(p);
+    return p;
+}
+
+struct oracle *oracle_create(void) { return get(sizeof(struct oracle)); }
+
+static void drop_versions(struct oblock *b, struct version *keep) {
+    while (b->oldest && b->oldest != keep) {
+        struct version *v = b->oldest;
+        b->oldest = v->next;
+        free(v);
+    }
+    if (!b->oldest) b->newest = NULL;
+}
+
+void oracle_destroy(struct oracle *o) {
+    for (struct ofile *f = o->files, *next; f; f = next) {
+        next = f->next;
+        for (uint32_t i = 0; i < ORACLE_FILE_BLOCKS; i++) drop_versions(&f->block[i], NULL);
+        free(f);
+    }
+    free(o);
+}
+
+void oracle_fault(struct oracle *o, const char *fmt, ...) {
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (!o->faults++) memcpy(o->first, line, sizeof line);
+}
+
+uint64_t oracle_faults(const struct oracle *o) { return o->faults; }
+uint64_t oracle_crashes(const struct oracle *o) { return o->crashes; }
+const char *oracle_first_fault(const struct oracle *o) { return o->first; }
+struct oracle_counts oracle_counts(const struct oracle *o) { return o->counts; }
+
+void oracle_crash(struct oracle *o) {
+    o->crashes++;
+    for (struct ofile *f = o->files; f; f = f->next) {
+        f->size_uncertain = f->low != f->high || f->size_uncertain;
+        for (uint32_t i = 0; i < ORACLE_FILE_BLOCKS; i++)
+            if (f->block[i].oldest != f->block[i].newest) {
+                f->block[i].uncertain = true;
+                o->counts.uncertain_blocks++;
+            }
+    }
+}
+
+// ---- files
+struct ofile *ofile_new(struct oracle *o, const char *label) {
+    struct ofile *f = get(sizeof *f);
+    f->oracle = o;
+    snprintf(f->label, sizeof f->label, "%s", label);
+    f->next = o->files;
+    o->files = f;
+    return f;
+}
+
+uint64_t ofile_size(const struct ofile *f) { return f->size; }
+void ofile_forget(struct ofile *f) { f->gone = true; }
+
+static const uint8_t zeros[BLOCK_BYTES];
+
+static void need_first(struct oblock *b) { // before the first write a block reads as zeros
+    if (!b->oldest) b->oldest = b->newest = get(sizeof(struct version));
+}
+
+static void push(struct oblock *b, const uint8_t *data, bool acked) {
+    struct version *v = get(sizeof *v);
+    memcpy(v->data, data, BLOCK_BYTES);
+    v->acked = acked;
+    b->newest->next = v;
+    b->newest = v;
+}
+
+// The content after a write of [from, to) of a block. If the base is uncertain every version is a possible base: each gets a successor.
+static void push_write(struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) {
+    uint8_t content[BLOCK_BYTES];
+    struct version *last = b->newest, *v = b->uncertain ? b->oldest : b->newest;
+    for (;; v = v->next) {
+        memcpy(content, v->data, BLOCK_BYTES);
+        memcpy(content + from, data, to - from);
+        push(b, content, false);
+        if (v == last) return;
+    }
+}
+
+static void write_blocks(struct ofile *f, const struct owrite *w, void (*fn)(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data)) {
+    for (uint64_t at = w->off; at < w->off + w->len;) {
+        uint64_t end = MIN((at / BLOCK_BYTES + 1) * BLOCK_BYTES, w->off + w->len);
+        ASSERT(at / BLOCK_BYTES < ORACLE_FILE_BLOCKS);
+        fn(f, &f->block[at / BLOCK_BYTES], (uint32_t)(at % BLOCK_BYTES), (uint32_t)((end - 1) % BLOCK_BYTES + 1), w->data + (at - w->off));
+        at = end;
+    }
+}
+
+static void begin_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) {
+    need_first(b);
+    push_write(b, from, to, data);
+}
+
+void ofile_write_begin(struct ofile *f, struct owrite *w) {
+    f->oracle->counts.writes++;
+    w->crash = f->oracle->crashes;
+    write_blocks(f, w, begin_block);
+    f->high = MAX(f->high, w->off + w->len);
+}
+
+// Acknowledged: what has these bytes is the newest, whatever it was laid over.
+static void end_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) {
+    if (!b->uncertain) {
+        b->newest->acked = true;
+        return;
+    }
+    // A crash came in between (or the base is still open): only those versions that contain the write may now be read, but a later crash could bring any back.
+    for (struct version *v = b->oldest; v; v = v->next) v->acked = !memcmp(v->data + from, data, to - from);
+}
+
+void ofile_write_end(struct ofile *f, struct owrite *w, bool ok) {
+    if (!ok) return; // still possible: an error says nothing about what reached the disks
+    write_blocks(f, w, end_block);
+    f->size = MAX(f->size, w->off + w->len);
+}
+
+void ofile_truncate_begin(struct ofile *f, uint64_t size) {
+    for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++) {
+        struct oblock *b = &f->block[i];
+        uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
+        if (!b->oldest) continue;
+        push_write(b, from, BLOCK_BYTES, zeros);
+    }
+    f->low = MIN(f->low, size);
+    f->high = MAX(f->high, size);
+}
+
+void ofile_truncate_end(struct ofile *f, uint64_t size, bool ok) {
+    if (!ok) return;
+    for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++)
+        if (f->block[i].oldest) {
+            uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
+            end_block(f, &f->block[i], from, BLOCK_BYTES, zeros);
+        }
+    f->size = size;
+    f->size_uncertain = false;
+}
+
+struct ofsync *ofile_fsync_begin(struct ofile *f) {
+    struct ofsync *s = get(sizeof *s);
+    s->crash = f->oracle->crashes;
+    s->size = f->size;
+    for (uint32_t i = 0; i < ORACLE_FILE_BLOCKS; i++)
+        for (struct version *v = f->block[i].oldest; v; v = v->next)
+            if (v->acked) s->upto[i] = v;
+    return s;
+}
+
+void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok) {
+    bool whole = ok && s->crash == f->oracle->crashes;
+    f->oracle->counts.fsyncs += whole;
+    for (uint32_t i = 0; whole && i < ORACLE_FILE_BLOCKS; i++) {
+        struct oblock *b = &f->block[i];
+        // a block whose content is not known for certain has no one version that became durable
+        if (s->upto[i] && !b->uncertain) drop_versions(b, s->upto[i]);
+    }
+    if (whole && !f->size_uncertain) {
+        f->low = MAX(f->low, MIN(s->size, f->size));
+        if (f->size == s->size && f->high >= f->size) f->low = s->size;
+    }
+    free(s);
+}
+
+static void read_block(struct ofile *f, uint64_t i, uint32_t from, uint32_t len, const uint8_t *data) {
+    struct oblock *b = &f->block[i];
+    if (!b->oldest) {
+        if (memcmp(data, zeros, len)) oracle_fault(f->oracle, "%s: block %llu was never written and does not read as zeros", f->label, (unsigned long long)i);
+        return;
+    }
+    if (!b->uncertain) {
+        if (memcmp(b->newest->data + from, data, len))
+            oracle_fault(f->oracle, "%s: block %llu does not read as it was written last (no crash since)", f->label, (unsigned long long)i);
+        return;
+    }
+    struct version *seen = NULL;
+    bool acked = false;
+    for (struct version *v = b->oldest; v; v = v->next) acked |= v->acked && v != b->oldest;
+    for (struct version *v = b->oldest; v; v = v->next)
+        if (!memcmp(v->data + from, data, len)) seen = v;
+    if (!seen) {
+        oracle_fault(f->oracle, "%s: block %llu reads as nothing that was written since it was durable", f->label, (unsigned long long)i);
+        return;
+    }
+    if (len < BLOCK_BYTES) return; // a part of a block does not tell which version it is
+    if (seen != b->newest) f->oracle->counts.rolled_back++;
+    drop_versions(b, seen);
+    while (seen->next) {
+        struct version *v = seen->next;
+        seen->next = v->next;
+        free(v);
+    }
+    b->newest = seen;
+    b->newest->acked = true;
+    b->uncertain = false;
+}
+
+void ofile_stat(struct ofile *f, uint64_t size) {
+    if (f->gone) return;
+    if (!f->size_uncertain) {
+        if (size != f->size)
+            oracle_fault(f->oracle, "%s: has %llu bytes where %llu were written (no crash since)", f->label, (unsigned long long)size, (unsigned long long)f->size);
+        return;
+    }
+    if (size < f->low || size > f->high)
+        oracle_fault(f->oracle, "%s: has %llu bytes after a crash, between %llu and %llu are possible", f->label, (unsigned long long)size,
+                     (unsigned long long)f->low, (unsigned long long)f->high);
+    f->size = f->low = f->high = size;
+    f->size_uncertain = false;
+}
+
+void ofile_read(struct ofile *f, uint64_t off, uint32_t asked, uint32_t got, const uint8_t *data) {
+    if (f->gone) return;
+    f->oracle->counts.reads++;
+    if (!f->size_uncertain && got != (off < f->size ? MIN((uint64_t)asked, f->size - off) : 0))
+        oracle_fault(f->oracle, "%s: a read of %u bytes at %llu gave %u, the size is %llu", f->label, asked, (unsigned long long)off, got, (unsigned long long)f->size);
+    for (uint64_t at = off; at < off + got;) {
+        uint64_t end = MIN((at / BLOCK_BYTES + 1) * BLOCK_BYTES, off + got);
+        read_block(f, at / BLOCK_BYTES, (uint32_t)(at % BLOCK_BYTES), (uint32_t)(end - at), data + (at - off));
+        at = end;
+    }
+}

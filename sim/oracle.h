@@ -1,0 +1,43 @@
+// What a client may rely on, kept beside the run and compared with what it reads.
+//
+// Blocks: every 4 KiB block of a file has a row of *versions*, the contents that writes gave it, oldest first. The first is what is durable for
+// certain (fsynced, or seen after a crash), the last what was written last. Without a crash a read gives the last one: read your writes. After a crash of
+// all IOMs ("uncertain") it gives one of them, never anything else: old or new, block by block, and what was fsynced is there. What was
+// seen once after a crash stays: the row is cut down to it.
+//
+// Sizes likewise: between the smallest and the largest size since the last fsync. Names: each name leads to one of the objects it led to since its
+// directory was last synced, or to nothing if that was so; an object that was renamed is found under exactly one of its names.
+#pragma once
+#include "base/common.h"
+#include "layout/layout.h"
+
+struct oracle;
+struct oracle *oracle_create(void);
+void oracle_destroy(struct oracle *o);
+void oracle_crash(struct oracle *o);                     // all IOMs lost their memory at this instant
+uint64_t oracle_crashes(const struct oracle *o);
+void oracle_fault(struct oracle *o, const char *fmt, ...) PRINTF_LIKE(2, 3); // a promise broke
+uint64_t oracle_faults(const struct oracle *o);
+const char *oracle_first_fault(const struct oracle *o);
+struct oracle_counts { uint64_t reads, writes, fsyncs, names, uncertain_blocks, rolled_back; };
+struct oracle_counts oracle_counts(const struct oracle *o);
+
+// ---- files
+#define ORACLE_FILE_BLOCKS 512
+struct ofile;
+struct ofile *ofile_new(struct oracle *o, const char *label); // empty, durable; freed with the oracle
+uint64_t ofile_size(const struct ofile *f);                   // as it must be seen without a crash
+void ofile_forget(struct ofile *f);                           // it was lost or removed: nothing is expected of it any more
+
+struct owrite { uint64_t off, crash; uint32_t len; const uint8_t *data; };
+void ofile_write_begin(struct ofile *f, struct owrite *w);    // within one operation of one client; data stays until the end
+void ofile_write_end(struct ofile *f, struct owrite *w, bool ok);
+void ofile_truncate_begin(struct ofile *f, uint64_t size);
+void ofile_truncate_end(struct ofile *f, uint64_t size, bool ok);
+// fsync: what was acknowledged when it began is durable when it succeeds.
+struct ofsync;
+struct ofsync *ofile_fsync_begin(struct ofile *f);
+void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok);
+// A read of [off, off+got) while nobody writes these blocks; asked = length asked for (short only at the end).
+void ofile_read(struct ofile *f, uint64_t off, uint32_t asked, uint32_t got, const uint8_t *data);
+void ofile_stat(struct ofile *f, uint64_t size);              // while nobody changes the size
