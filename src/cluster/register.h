@@ -1,0 +1,58 @@
+// The register: one linearizable value, the cluster map, changed by compare-and-swap alone. Behind these calls is the embedded
+// single-register Paxos (paxos.c) on 1-7 voters among the IOMs.
+//
+// Only *chosen* values leave here: register_latest, the callback, the outcome of reads. Every node may read and change the
+// register; voters are those the map names (store id, not address), as long as their store still has its register blocks.
+// The set of voters does not change in this version: a change of it is refused (ERR_NOTSUP).
+#pragma once
+#include "cluster/map.h"
+#include "env/env.h"
+#include "wire/format.h"
+#include "wire/peer.h"
+
+struct reg;
+
+// Where a voter keeps its promises: two alternating blocks outside of everything else (store.h). write returns when it is on disk.
+#define REGISTER_RECORD_BYTES_MAX 4000u
+struct register_storage {
+    err (*co_read)(void *ctx, uint8_t *buf, uint32_t *len_bytes); // buf has REGISTER_RECORD_BYTES_MAX; len 0: never written
+    err (*co_write)(void *ctx, const uint8_t *buf, uint32_t len_bytes);
+    void *ctx;
+};
+struct register_storage register_storage_of_disk(struct disk *d);
+
+// What is written into the register blocks of every store when the cluster is made: `first` as accepted, so as chosen, value.
+uint32_t register_first_block(const struct cluster_map *first, uint8_t out[REGISTER_RECORD_BYTES_MAX]); // the length
+
+struct register_config {
+    struct env *env;
+    struct hub *hub;
+    uint8_t iom;                     // own position
+    uint8_t cluster[16], store[16];
+    struct register_storage storage;
+    uint64_t phase_ns;               // 0: 400 ms; how long a round waits for a majority before it begins again
+    void (*chosen)(void *ctx, const struct cluster_map *m); // a newer chosen value is known; must not wait
+    void *ctx;
+};
+// Reads the blocks. ERR_NODATA: never written (this store is no voter and knows no map); ERR_CLUSTER: another cluster's;
+// ERR_CHECKSUM, ERR_FORMAT, ERR_VERSION: damaged or foreign. On any error there is no register.
+MUST_USE err co_register_open(const struct register_config *c, struct reg **out);
+void co_register_close(struct reg *r);             // waits for a write under way; calls that wait end with ERR_CONN
+
+// The value chosen last before the return, linearizable. ERR_TIMEOUT: no majority answered in time.
+MUST_USE err co_register_read(struct reg *r, uint64_t deadline_ns, struct cluster_map *out);
+// If version `expected` is the register's value, `next` becomes it, with version expected + 1 and a stamp of its own (both are set
+// here). OK: done. ERR_CONFLICT: not done and never will be. ERR_TIMEOUT: unknown: read before doing anything else.
+// The change is sent to all IOMs of the map as soon as it is chosen.
+MUST_USE err co_register_cas(struct reg *r, uint64_t expected, const struct cluster_map *next, uint64_t deadline_ns);
+
+const struct cluster_map *register_latest(const struct reg *r); // newest chosen value known here; NULL: none yet
+// What the own blocks hold, chosen or not: good for addresses to begin with, for nothing else.
+const struct cluster_map *register_hint(const struct reg *r);
+bool register_votes(const struct reg *r);                        // this node is a voter of the newest map it knows
+
+// Messages of types MSG_PAXOS_* go here, from the hub's cast callback. Owns m.
+void register_cast(struct reg *r, const struct node_name *from, struct msg *m);
+// Someone is behind: sends him the latest chosen value, if there is one.
+void register_tell(struct reg *r, uint8_t iom);
+void register_learn(struct reg *r, const struct cluster_map *m); // `m` is known to be chosen (MSG_GET_MAP answered it)

@@ -1,0 +1,297 @@
+// The register under faults: nodes read and change it while power fails, links are cut and connections break. What every one saw
+// is checked: one value a version, each made from the one before it, nothing read that is older than what had been seen, no refused
+// change among the chosen. Shared by the test and by the mutants, which must be found.
+#include "base/sum.h"
+#include "cluster/register.h"
+#include "sim/world.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <stdio.h>
+
+#define STORY_IOMS_MAX 6
+#define STORY_VERSIONS 4096
+
+// ---- two alternating blocks on a simulated disk -----------------------------------------------------------------------
+struct two_blocks { struct disk *d; };
+struct slot_head { uint64_t seq; uint32_t len, sum; };
+
+static bool co_slot_read(struct disk *d, int i, uint8_t *p, struct slot_head *h) {
+    if (co_disk_read(d, (uint64_t)i * BLOCK_BYTES, p, BLOCK_BYTES) != OK) return false;
+    memcpy(h, p, sizeof *h);
+    return h->len <= REGISTER_RECORD_BYTES_MAX && h->seq && crc32c((uint32_t)h->seq, p + sizeof *h, h->len) == h->sum;
+}
+
+static uint64_t co_newest(struct disk *d, uint8_t *out, uint32_t *len, int *older) {
+    struct buf *b = buf_new(d->env->mem, BLOCK_BYTES);
+    uint64_t best = 0;
+    *len = 0;
+    *older = 0;
+    for (int i = 0; i < 2; i++) {
+        struct slot_head h;
+        if (!co_slot_read(d, i, b->data, &h) || h.seq <= best) continue;
+        best = h.seq;
+        *older = !i;
+        *len = h.len;
+        if (out) memcpy(out, b->data + sizeof h, h.len);
+    }
+    buf_unref(b);
+    return best;
+}
+
+static err co_story_read(void *ctx, uint8_t *buf, uint32_t *len) {
+    int older;
+    co_newest(((struct two_blocks *)ctx)->d, buf, len, &older);
+    return OK;
+}
+
+static err co_story_write(void *ctx, const uint8_t *buf, uint32_t len) {
+    struct disk *d = ((struct two_blocks *)ctx)->d;
+    int older;
+    uint32_t old_len;
+    struct slot_head h = {.seq = co_newest(d, NULL, &old_len, &older) + 1, .len = len};
+    h.sum = crc32c((uint32_t)h.seq, buf, len);
+    struct buf *b = buf_new(d->env->mem, BLOCK_BYTES);
+    memset(b->data, 0, BLOCK_BYTES);
+    memcpy(b->data, &h, sizeof h);
+    memcpy(b->data + sizeof h, buf, len);
+    err e = co_disk_write(d, (uint64_t)older * BLOCK_BYTES, b->data, BLOCK_BYTES);
+    buf_unref(b);
+    return e == OK ? co_disk_flush(d) : e;
+}
+
+// ---- the array ------------------------------------------------------------------------------------------------------
+struct story_iom {
+    struct node *node;
+    uint8_t iom;
+    char at[8], disk[8];
+    struct hub *hub;
+    struct reg *reg;
+    struct two_blocks blocks;
+    uint64_t incarnation;
+};
+struct story {
+    struct world *w;
+    uint8_t ioms;
+    struct story_iom iom[STORY_IOMS_MAX];
+    struct cluster_map first;
+    uint64_t ids[STORY_VERSIONS];       // chosen value of each version, as seen by anybody
+    uint64_t befores[STORY_VERSIONS];   // what it says it was made from
+    uint64_t refused[STORY_VERSIONS];   // changes that ended with ERR_CONFLICT
+    uint32_t refused_len;
+    uint64_t next_id, completed;        // completed: newest version that some operation has returned
+    uint64_t deadline_ns, think_ns;
+    uint32_t changed, unknown, reads, open_clients;
+    bool quiet;
+    char fault[160];                    // the first violation
+};
+static struct story st;
+
+static void violated(const char *what, uint64_t version) {
+    if (!st.fault[0]) snprintf(st.fault, sizeof st.fault, "%s (version %llu)", what, (unsigned long long)version);
+}
+
+// A value's identity is in `recoveries`, that of the one it was made from in `epoch`.
+static void saw(const struct cluster_map *m) {
+    ASSERT(m->version < STORY_VERSIONS);
+    uint64_t *id = &st.ids[m->version];
+    if (*id && *id != m->recoveries + 1) violated("two values of one version", m->version);
+    *id = m->recoveries + 1;
+    st.befores[m->version] = m->epoch;
+}
+
+static void on_chosen(void *ctx, const struct cluster_map *m) { saw(m); }
+static void on_cast(void *ctx, const struct node_name *from, struct msg *m) {
+    struct story_iom *n = ctx;
+    if (n->reg) register_cast(n->reg, from, m);
+    else msg_free(m);
+}
+
+static err co_story_change(struct story_iom *n, const struct cluster_map *from) {
+    struct cluster_map next = *from;
+    next.recoveries = ++st.next_id;
+    next.epoch = from->recoveries + 1;
+    uint64_t id = next.recoveries;
+    err e = co_register_cas(n->reg, from->version, &next, env_now_ns(node_env(n->node)) + st.deadline_ns);
+    if (e == OK) {
+        next.version = from->version + 1;
+        saw(&next);
+        st.completed = MAX(st.completed, next.version);
+        st.changed++;
+    } else if (e == ERR_CONFLICT) {
+        if (st.refused_len < STORY_VERSIONS) st.refused[st.refused_len++] = id;
+    } else {
+        st.unknown++;
+    }
+    return e;
+}
+
+static err co_story_look(struct story_iom *n, struct cluster_map *m) {
+    uint64_t before = st.completed;
+    err e = co_register_read(n->reg, env_now_ns(node_env(n->node)) + st.deadline_ns, m);
+    if (e != OK) return e;
+    saw(m);
+    st.reads++;
+    if (m->version < before) violated("a read gave an older value than was known", m->version);
+    st.completed = MAX(st.completed, m->version);
+    return OK;
+}
+
+static void story_client(void *arg) {
+    struct story_iom *n = arg;
+    struct env *e = node_env(n->node);
+    struct cluster_map m;
+    while (!st.quiet) {
+        if (co_story_look(n, &m) == OK && !st.quiet) (void)co_story_change(n, &m);
+        co_sleep_until(e, env_now_ns(e) + env_random(e) % (st.think_ns + 1), "thinking");
+    }
+    st.open_clients--;
+}
+
+static void story_start(void *arg) {
+    struct story_iom *n = arg;
+    struct env *e = node_env(n->node);
+    struct hub_config hc = {.self = {.kind = NODE_IOM, .iom = n->iom, .incarnation = ++n->incarnation},
+                            .events = {.cast = on_cast, .ctx = n}};
+    n->reg = NULL;
+    memcpy(hc.self.id, st.first.iom[n->iom].store, 16);
+    n->hub = hub_create(e, &hc);
+    ASSERT(hub_listen(n->hub, n->at) == OK);
+    ASSERT(disk_open(e, &(struct disk_open_args){n->disk, true, KIB(64)}, &n->blocks.d) == OK);
+    struct register_config c = {.env = e, .hub = n->hub, .iom = n->iom, .storage = {co_story_read, co_story_write, &n->blocks},
+                                .phase_ns = MSEC(60), .chosen = on_chosen, .ctx = n};
+    memcpy(c.store, st.first.iom[n->iom].store, 16);
+    struct reg *r;
+    ASSERT(co_register_open(&c, &r) == OK);
+    n->reg = r;
+}
+
+static void story_life(void *arg) {
+    story_start(arg);
+    story_client(arg);
+}
+
+// What `mendfs up` does: the first block into every store.
+static void story_format(struct story_iom *n) {
+    static uint8_t p[BLOCK_BYTES];
+    struct slot_head h = {.seq = 1};
+    memset(p, 0, sizeof p);
+    h.len = register_first_block(&st.first, p + sizeof h);
+    h.sum = crc32c(1, p + sizeof h, h.len);
+    memcpy(p, &h, sizeof h);
+    world_disk_poke(world_disk_add(st.w, n->disk, KIB(64)), 0, p, sizeof p);
+}
+
+static void story_begin(uint64_t seed, uint8_t ioms) {
+    struct world_options o = world_options_default();
+    o.net_reset_ppm = seed % 4 ? 2000 : 0;
+    st = (struct story){.ioms = ioms, .deadline_ns = MSEC(600), .think_ns = MSEC(20)};
+    st.w = world_create(seed, &o);
+    struct map_first_iom f[STORY_IOMS_MAX];
+    for (uint8_t i = 0; i < ioms; i++) {
+        struct story_iom *n = &st.iom[i];
+        n->iom = i;
+        snprintf(n->at, sizeof n->at, "iom%u", i);
+        snprintf(n->disk, sizeof n->disk, "disk%u", i);
+        n->node = node_add(st.w, n->at);
+        f[i] = (struct map_first_iom){.at = n->at, .host = n->at};
+        memset(f[i].store, i + 1, 16);
+    }
+    cluster_map_first(&st.first, (const uint8_t[16]){0}, f, ioms);
+    for (uint8_t i = 0; i < ioms; i++) story_format(&st.iom[i]);
+}
+
+// ---- faults ---------------------------------------------------------------------------------------------------------
+static void story_revive(struct story_iom *n) {
+    if (node_running(n->node)) return;
+    st.open_clients++;
+    node_start(n->node, story_life, n);
+}
+
+static void story_kill(struct story_iom *n, bool power) {
+    if (!node_running(n->node)) return;
+    st.open_clients--;
+    n->reg = NULL;
+    if (power) node_power_cut(n->node);
+    else node_crash(n->node);
+}
+
+static void revive_later(void *arg) {
+    if (!st.quiet) story_revive(arg);
+}
+
+static void story_fault(void *arg) {
+    if (st.quiet) return;
+    struct story_iom *n = &st.iom[world_random_below(st.w, st.ioms)], *o = &st.iom[world_random_below(st.w, st.ioms)];
+    switch (world_random_below(st.w, 7)) {
+    case 0:
+    case 1:
+    case 2:
+        story_kill(n, true);
+        world_at(st.w, world_now_ns(st.w) + MSEC(1) + world_random_below(st.w, MSEC(world_chance(st.w, 700000) ? 15 : 300)), revive_later, n);
+        break;
+    case 3:
+        story_kill(n, false);
+        world_at(st.w, world_now_ns(st.w) + MSEC(1) + world_random_below(st.w, MSEC(100)), revive_later, n);
+        break;
+    case 4:
+        if (n != o) world_cut_link(n->node, o->node, world_chance(st.w, 500000));
+        break;
+    case 5: world_heal_all(st.w); break;
+    case 6:
+        if (node_paused(n->node)) node_resume(n->node);
+        else if (node_running(n->node)) node_pause(n->node);
+        break;
+    }
+    world_at(st.w, world_now_ns(st.w) + MSEC(1) + world_random_below(st.w, MSEC(60)), story_fault, NULL);
+}
+
+static void story_heal(void) {
+    st.quiet = true;
+    world_heal_all(st.w);
+    world_options(st.w)->net_reset_ppm = 0;
+    for (uint8_t i = 0; i < st.ioms; i++) {
+        if (node_paused(st.iom[i].node)) node_resume(st.iom[i].node);
+        story_revive(&st.iom[i]); // its client ends at once
+    }
+}
+
+static bool clients_open(void *ctx) { return st.open_clients > 0; }
+
+static void check_chain(void) {
+    for (uint64_t v = 2; v < STORY_VERSIONS && st.ids[v]; v++)
+        if (st.ids[v - 1] && st.befores[v] != st.ids[v - 1]) violated("a value was not made from the one before it", v);
+    for (uint32_t i = 0; i < st.refused_len; i++)
+        for (uint64_t v = 1; v < STORY_VERSIONS; v++)
+            if (st.ids[v] == st.refused[i] + 1) violated("a refused change was chosen", v);
+}
+
+static uint32_t last_readers;
+static struct cluster_map last_seen[STORY_IOMS_MAX];
+static void last_look(void *arg) {
+    struct story_iom *n = arg;
+    if (co_story_look(n, &last_seen[n->iom]) == OK) last_readers++;
+}
+static bool readers_open(void *ctx) { return last_readers < st.ioms; }
+
+// Runs one seed; the first violation, or NULL.
+static const char *story_run(uint64_t seed, uint8_t ioms, uint64_t length_ns) {
+    story_begin(seed, ioms);
+    for (uint8_t i = 0; i < ioms; i++) story_revive(&st.iom[i]);
+    world_at(st.w, MSEC(50), story_fault, NULL);
+    world_run_until(st.w, length_ns);
+    story_heal();
+    if (!world_run_while(st.w, clients_open, NULL, world_now_ns(st.w) + SEC(20))) violated("operations do not end", 0);
+    world_run_until(st.w, world_now_ns(st.w) + SEC(2));
+    st.deadline_ns = SEC(5);
+    last_readers = 0;
+    if (!st.fault[0]) {
+        for (uint8_t i = 0; i < ioms; i++) env_spawn(node_env(st.iom[i].node), "last look", last_look, &st.iom[i]);
+        if (!world_run_while(st.w, readers_open, NULL, world_now_ns(st.w) + SEC(20))) violated("no progress after the faults", 0);
+        for (uint8_t i = 1; i < ioms && !st.fault[0]; i++)
+            if (last_seen[i].version != last_seen[0].version) violated("readers differ at rest", last_seen[i].version);
+    }
+    check_chain();
+    world_destroy(st.w);
+    return st.fault[0] ? st.fault : NULL;
+}
