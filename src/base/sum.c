@@ -2,6 +2,7 @@
 #include "base/sum.h"
 #include "base/bytes.h"
 #include <isa-l/crc.h>
+#include <isa-l/raid.h>
 
 // ---- CRC32C ---------------------------------------------------------------------------------------------------------
 
@@ -32,9 +33,14 @@ uint32_t crc32c_plain(uint32_t seed, const void *p, size_t len_bytes) {
 
 // ---- XOR ------------------------------------------------------------------------------------------------------------
 
+// ISA-L wants its arrays aligned; then it is up to five times as fast as the vectors below while all is in the
+// processor's cache. Parts of blocks mostly lie alike in all three, so a short head leads to aligned ones.
+#define ISAL_ALIGN ((size_t)32)
+#define ISAL_MIN ((size_t)256) // below this the call costs more than it gains
+
 typedef uint64_t vec __attribute__((vector_size(32), aligned(1), may_alias));
 
-void xor_of(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t len_bytes) {
+static void xor_vectors(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t len_bytes) {
     size_t i = 0;
     for (; i + 4 * sizeof(vec) <= len_bytes; i += 4 * sizeof(vec)) {
         const vec *x = (const vec *)(a + i), *y = (const vec *)(b + i);
@@ -43,6 +49,29 @@ void xor_of(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t len_bytes) 
         d[0] = r0, d[1] = r1, d[2] = r2, d[3] = r3;
     }
     for (; i < len_bytes; i++) dst[i] = a[i] ^ b[i];
+}
+
+static void xor_isal(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t len_bytes) {
+    while (len_bytes > 0) {
+        size_t n = MIN(len_bytes, PIECE_BYTES);
+        void *arrays[3] = {(void *)(uintptr_t)a, (void *)(uintptr_t)b, dst}; // the last is written, the others read
+        int failed = xor_gen(3, (int)n, arrays);
+        ASSERT(!failed);
+        a += n, b += n, dst += n;
+        len_bytes -= n;
+    }
+}
+
+void xor_of(uint8_t *dst, const uint8_t *a, const uint8_t *b, size_t len_bytes) {
+    uintptr_t d = (uintptr_t)dst;
+    bool alike = ((d ^ (uintptr_t)a) | (d ^ (uintptr_t)b)) % ISAL_ALIGN == 0;
+    if (!alike || len_bytes < ISAL_MIN) {
+        xor_vectors(dst, a, b, len_bytes);
+        return;
+    }
+    size_t head = -d % ISAL_ALIGN;
+    xor_vectors(dst, a, b, head);
+    xor_isal(dst + head, a + head, b + head, len_bytes - head);
 }
 
 void xor_into(uint8_t *dst, const uint8_t *src, size_t len_bytes) { xor_of(dst, dst, src, len_bytes); }
@@ -54,11 +83,10 @@ void xor_into_plain(uint8_t *dst, const uint8_t *src, size_t len_bytes) {
 bool is_zero(const void *p, size_t len_bytes) {
     const uint8_t *at = p;
     size_t i = 0;
-    for (; i + 64 <= len_bytes; i += 64) {
-        uint64_t w[8], any = 0;
-        memcpy(w, at + i, 64);
-        for (int k = 0; k < 8; k++) any |= w[k];
-        if (any) return false;
+    for (; i + 4 * sizeof(vec) <= len_bytes; i += 4 * sizeof(vec)) {
+        const vec *v = (const vec *)(at + i);
+        vec any = v[0] | v[1] | v[2] | v[3];
+        if (any[0] | any[1] | any[2] | any[3]) return false;
     }
     for (; i < len_bytes; i++)
         if (at[i]) return false;

@@ -87,6 +87,27 @@ static void xor_is_the_plain_one(void **state) {
         }
 }
 
+// Arrays that lie alike take another way: every head before the first aligned byte, every length of the tail.
+static void xor_of_arrays_that_lie_alike(void **state) {
+    enum { ALIKE_MAX = 700, BYTES = 32 + ALIKE_MAX + 32 };
+    static _Alignas(64) uint8_t a[BYTES], b[BYTES], got[BYTES], into[BYTES], want[BYTES];
+    memcpy(a, noise, BYTES);
+    memcpy(b, more_noise, BYTES);
+    for (size_t head = 0; head < 32; head++)
+        for (size_t len = 0; len <= ALIKE_MAX; len++) {
+            memset(want, 0x55, BYTES);
+            memset(got, 0x55, BYTES);
+            memcpy(into, b, BYTES);
+            for (size_t i = head; i < head + len; i++) want[i] = a[i] ^ b[i];
+            xor_of(got + head, a + head, b + head, len);
+            assert_memory_equal(got, want, BYTES);
+            xor_into(into + head, a + head, len);
+            assert_memory_equal(into + head, want + head, len);
+            assert_memory_equal(into, b, head);
+            assert_memory_equal(into + head + len, b + head + len, BYTES - head - len);
+        }
+}
+
 static void xor_of_may_be_in_place(void **state) {
     for (size_t len = 0; len <= LEN_MAX; len++) {
         uint8_t first[LEN_MAX], second[LEN_MAX], want[LEN_MAX];
@@ -162,6 +183,7 @@ int main(void) {
         cmocka_unit_test(crc32c_is_the_plain_one),
         cmocka_unit_test(crc32c_chains),
         cmocka_unit_test(xor_is_the_plain_one),
+        cmocka_unit_test(xor_of_arrays_that_lie_alike),
         cmocka_unit_test(xor_of_may_be_in_place),
         cmocka_unit_test(one_byte_is_seen),
         cmocka_unit_test(hash64_known),
