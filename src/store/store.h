@@ -76,6 +76,7 @@ struct key key_next(struct key k);          // the smallest greater key
 uint64_t tree_records(const struct store *s, enum tree_id t);
 
 // ---- batches
+#define BATCH_BYTES_MAX (128u << 10) // of encoded entries: longer work is several batches
 struct batch *batch_new(struct store *s);
 void batch_put(struct batch *b, enum tree_id t, const struct key *k, const void *val, uint32_t len); // replaces
 void batch_del(struct batch *b, enum tree_id t, const struct key *k);                                // absent: fine
@@ -91,7 +92,8 @@ void tree_note(const struct store *s, enum tree_id t, uint64_t *epoch, uint64_t 
 // Runs at the instant of application, in journal order, before anybody sees the change; may call batch_note and batch_ops; must not wait.
 void batch_on_apply(struct batch *b, void (*fn)(void *arg, struct batch *b), void *arg);
 // Applies and appends. May wait before (pages, journal or dirty space), never between; order of waiting callers is not kept
-// (hold your object's lock). Frees b always. ERR_NOSPC: nothing applied (only for batches without batch_urgent).
+// (hold your object's lock). Frees b always. On an error nothing is applied: ERR_NOSPC (only for batches without batch_urgent),
+// ERR_2BIG (over BATCH_BYTES_MAX), ERR_CHECKSUM (a tree page is damaged), ERR_IO (the store has failed).
 MUST_USE err co_batch_commit(struct batch *b, lsn *at);
 void batch_urgent(struct batch *b); // may use the reserve: deletes, settles, recovery: never ERR_NOSPC while the reserve is sized right
 void batch_drop(struct batch *b);   // not committed
