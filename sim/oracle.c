@@ -8,7 +8,8 @@
 
 struct version {
     struct version *next; // newer
-    bool acked;
+    bool acked;    // its write was acknowledged
+    bool readable; // after a crash: may be seen (a write acknowledged since then rules out what does not contain it)
     uint8_t data[BLOCK_BYTES];
 };
 struct oblock {
@@ -74,15 +75,18 @@ uint64_t oracle_crashes(const struct oracle *o) { return o->crashes; }
 const char *oracle_first_fault(const struct oracle *o) { return o->first; }
 struct oracle_counts oracle_counts(const struct oracle *o) { return o->counts; }
 
+static void make_uncertain(struct oracle *o, struct oblock *b) {
+    for (struct version *v = b->oldest; v; v = v->next) v->readable = true;
+    b->uncertain = true;
+    o->counts.uncertain_blocks++;
+}
+
 void oracle_crash(struct oracle *o) {
     o->crashes++;
     for (struct ofile *f = o->files; f; f = f->next) {
         f->size_uncertain = f->low != f->high || f->size_uncertain;
         for (uint32_t i = 0; i < ORACLE_FILE_BLOCKS; i++)
-            if (f->block[i].oldest != f->block[i].newest) {
-                f->block[i].uncertain = true;
-                o->counts.uncertain_blocks++;
-            }
+            if (f->block[i].oldest != f->block[i].newest) make_uncertain(o, &f->block[i]);
     }
 }
 
@@ -102,13 +106,16 @@ void ofile_forget(struct ofile *f) { f->gone = true; }
 static const uint8_t zeros[BLOCK_BYTES];
 
 static void need_first(struct oblock *b) { // before the first write a block reads as zeros
-    if (!b->oldest) b->oldest = b->newest = get(sizeof(struct version));
+    if (b->oldest) return;
+    b->oldest = b->newest = get(sizeof(struct version));
+    b->oldest->acked = b->oldest->readable = true;
 }
 
 static void push(struct oblock *b, const uint8_t *data, bool acked) {
     struct version *v = get(sizeof *v);
     memcpy(v->data, data, BLOCK_BYTES);
     v->acked = acked;
+    v->readable = true;
     b->newest->next = v;
     b->newest = v;
 }
@@ -152,13 +159,16 @@ static void end_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t
         b->newest->acked = true;
         return;
     }
-    // A crash came in between (or the base is still open): only those versions that contain the write may now be read, but a later crash could bring any back.
-    for (struct version *v = b->oldest; v; v = v->next) v->acked = !memcmp(v->data + from, data, to - from);
+    // A crash came in between, or the base is still open: until the next crash only what contains the write may be read.
+    for (struct version *v = b->oldest; v; v = v->next) v->readable = !memcmp(v->data + from, data, to - from);
 }
 
+// An error says nothing about what reached the disks.
+static void fail_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) { make_uncertain(f->oracle, b); }
+
 void ofile_write_end(struct ofile *f, struct owrite *w, bool ok) {
-    if (!ok) return; // still possible: an error says nothing about what reached the disks
-    write_blocks(f, w, end_block);
+    write_blocks(f, w, ok ? end_block : fail_block);
+    if (!ok) return;
     f->size = MAX(f->size, w->off + w->len);
 }
 
@@ -202,10 +212,7 @@ void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok) {
         // a block whose content is not known for certain has no one version that became durable
         if (s->upto[i] && !b->uncertain) drop_versions(b, s->upto[i]);
     }
-    if (whole && !f->size_uncertain) {
-        f->low = MAX(f->low, MIN(s->size, f->size));
-        if (f->size == s->size && f->high >= f->size) f->low = s->size;
-    }
+    if (whole && !f->size_uncertain && f->size == s->size) f->low = f->high = f->size;
     free(s);
 }
 
@@ -221,10 +228,8 @@ static void read_block(struct ofile *f, uint64_t i, uint32_t from, uint32_t len,
         return;
     }
     struct version *seen = NULL;
-    bool acked = false;
-    for (struct version *v = b->oldest; v; v = v->next) acked |= v->acked && v != b->oldest;
     for (struct version *v = b->oldest; v; v = v->next)
-        if (!memcmp(v->data + from, data, len)) seen = v;
+        if (v->readable && !memcmp(v->data + from, data, len)) seen = v;
     if (!seen) {
         oracle_fault(f->oracle, "%s: block %llu reads as nothing that was written since it was durable", f->label, (unsigned long long)i);
         return;

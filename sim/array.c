@@ -1,0 +1,138 @@
+// Arrays in the simulated world; see array.h.
+#include "sim/array.h"
+
+#include "cluster/register.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- making the stores: what `mendfs up` does
+struct format {
+    struct sim_iom *i;
+    struct array *a;
+    uint64_t bytes;
+    const struct store_config *store;
+    uint8_t first[REGISTER_RECORD_BYTES_MAX];
+    uint32_t first_len;
+    bool done;
+    err result;
+};
+
+static void store_id(const struct array *a, uint8_t n, uint8_t out[16]) {
+    memcpy(out, a->cluster, 16);
+    out[0] ^= (uint8_t)(0x50 + n);
+}
+
+static err co_format(struct format *f) {
+    struct disk *d;
+    struct store_ident id = {.iom = f->i->n, .array_ioms = f->a->ioms};
+    memcpy(id.cluster, f->a->cluster, 16);
+    store_id(f->a, f->i->n, id.store);
+    err e = disk_open(node_env(f->i->node), &(struct disk_open_args){f->i->disk, true, f->bytes}, &d);
+    if (e) return e;
+    e = co_store_format(d, &id, f->store);
+    if (!e) e = co_register_blocks_write(d, f->first, f->first_len);
+    co_disk_close(d);
+    return e;
+}
+
+static void format_main(void *arg) {
+    struct format *f = arg;
+    f->result = co_format(f);
+    f->done = true;
+}
+
+static bool formatting(void *ctx) { return !((struct format *)ctx)->done; }
+
+static void format_one(struct array *a, struct sim_iom *i, const struct array_options *o, const struct cluster_map *first) {
+    struct format *f = calloc(1, sizeof *f);
+    ASSERT(f);
+    *f = (struct format){.i = i, .a = a, .bytes = o->store_bytes, .store = &o->store};
+    f->first_len = register_first_block(first, f->first);
+    node_start(i->node, format_main, f);
+    ASSERT(world_run_while(a->world, formatting, f, world_now_ns(a->world) + SEC(60)));
+    ASSERT(f->result == OK);
+    node_crash(i->node);
+    free(f);
+}
+
+static void on_ended(void *ctx, err why) {
+    struct sim_iom *i = ctx;
+    i->over = true;
+    i->why = why;
+    i->serving = false;
+}
+static void on_serving(void *ctx, bool on) { ((struct sim_iom *)ctx)->serving = on; }
+
+struct array *array_create(struct world *w, const struct array_options *o) {
+    struct array *a = calloc(1, sizeof *a);
+    struct map_first_iom first[ARRAY_IOMS_MAX] = {0};
+    struct cluster_map map;
+    ASSERT(a);
+    a->world = w;
+    a->ioms = o->ioms;
+    for (uint8_t b = 0; b < 16; b++) a->cluster[b] = (uint8_t)world_random(w);
+    for (uint8_t n = 0; n < o->ioms; n++) {
+        struct sim_iom *i = &a->iom[n];
+        *i = (struct sim_iom){.array = a, .n = n, .config = {.store = o->store, .rows = o->rows, .ended = on_ended, .serving = on_serving, .ctx = i}};
+        snprintf(i->name, sizeof i->name, "iom%u", n);
+        snprintf(i->disk, sizeof i->disk, "disk%u", n);
+        strcpy(i->config.disk_path, i->disk);
+        strcpy(i->config.listen, i->name);
+        i->node = node_add(w, i->name);
+        store_id(a, n, first[n].store);
+        first[n].at = i->name;
+        first[n].host = "sim";
+    }
+    cluster_map_first(&map, a->cluster, first, o->ioms);
+    for (uint8_t n = 0; n < o->ioms; n++) format_one(a, &a->iom[n], o, &map);
+    return a;
+}
+
+void array_destroy(struct array *a) { free(a); }
+
+void array_start(struct array *a) {
+    for (uint8_t n = 0; n < a->ioms; n++) {
+        struct sim_iom *i = &a->iom[n];
+        if (node_running(i->node)) continue;
+        i->serving = i->over = false;
+        i->start = (struct iom_start){.env = node_env(i->node), .config = &i->config};
+        node_start(i->node, iom_main, &i->start);
+    }
+}
+
+void array_power_cut(struct array *a) {
+    for (uint8_t n = 0; n < a->ioms; n++) {
+        node_power_cut(a->iom[n].node);
+        a->iom[n].serving = false;
+    }
+}
+
+void array_ask_stop(struct array *a) {
+    for (uint8_t n = 0; n < a->ioms; n++)
+        if (node_running(a->iom[n].node) && a->iom[n].start.iom) iom_ask_stop(a->iom[n].start.iom);
+}
+
+bool array_serving(const struct array *a) {
+    for (uint8_t n = 0; n < a->ioms; n++)
+        if (!a->iom[n].serving) return false;
+    return true;
+}
+
+bool array_over(const struct array *a) {
+    for (uint8_t n = 0; n < a->ioms; n++)
+        if (!a->iom[n].over) return false;
+    return true;
+}
+
+void array_off(struct array *a) {
+    for (uint8_t n = 0; n < a->ioms; n++) node_crash(a->iom[n].node);
+}
+
+struct mx_config array_mx_config(const struct array *a) {
+    struct mx_config c = {.array_ioms = a->ioms};
+    memcpy(c.cluster, a->cluster, 16);
+    for (uint8_t n = 0; n < a->ioms; n++) snprintf(c.at[n], sizeof c.at[n], "%s", a->iom[n].name);
+    return c;
+}

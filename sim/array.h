@@ -1,0 +1,39 @@
+// A whole array in the simulated world: n IOMs (the real iom_main), any number of MXs (the real mx.h), started, cut and started again.
+#pragma once
+#include "iom/iom.h"
+#include "mx/mx.h"
+#include "sim/world.h"
+
+#define ARRAY_MX_MAX 4
+struct sim_iom {
+    struct array *array;
+    uint8_t n;
+    struct node *node;
+    char name[16], disk[16];
+    struct iom_config config;
+    struct iom_start start;
+    bool serving;   // says iom_config.serving
+    bool over;      // iom_main returned by itself, with
+    err why;
+};
+struct array {
+    struct world *world;
+    uint8_t cluster[16];
+    uint8_t ioms;
+    struct sim_iom iom[ARRAY_IOMS_MAX];
+};
+struct array_options {
+    uint8_t ioms;
+    uint64_t store_bytes;
+    struct store_config store;
+    struct rows_config rows;
+};
+struct array *array_create(struct world *w, const struct array_options *o); // formatted, not started; never fails (ASSERT)
+void array_destroy(struct array *a);
+void array_start(struct array *a);                       // every IOM that is off
+void array_power_cut(struct array *a);                   // all at one instant
+void array_ask_stop(struct array *a);                    // clean stop of all
+bool array_serving(const struct array *a);               // all of them
+bool array_over(const struct array *a);                  // iom_main of all has returned
+void array_off(struct array *a);                         // ends the processes (what is left of them)
+struct mx_config array_mx_config(const struct array *a); // for mx_create on a node of the same world

@@ -1,0 +1,76 @@
+// mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
+//
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--trace] [--ioms N]
+//
+// Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
+// "N seeds, M failed". A failing seed run again with --trace tells its story on stderr.
+#include "sim/run.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static int usage(const char *why) {
+    if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
+    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--ioms N] [--trace]\n");
+    return 2;
+}
+
+static bool number(const char *s, uint64_t *out) {
+    char *end;
+    *out = strtoull(s, &end, 10);
+    return *s && !*end && *s != '-';
+}
+
+static uint64_t wall_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec;
+}
+
+struct totals { uint64_t seeds, failed, crashes, events, ops, uncertain, rolled_back; };
+
+static void run_one(const struct run_options *o, struct totals *t) {
+    struct run_result r;
+    sim_run(o, &r);
+    t->seeds++;
+    t->crashes += r.crashes;
+    t->events += r.events;
+    t->ops += r.ops;
+    t->uncertain += r.uncertain_blocks;
+    t->rolled_back += r.rolled_back;
+    if (!r.failed) return;
+    t->failed++;
+    printf("seed %llu (--faults %s) failed: %s\n", (unsigned long long)o->seed, run_faults_name(o->faults), r.why);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'}, {"seconds", 1, 0, 't'}, {"faults", 1, 0, 'f'},
+                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"help", 0, 0, 'h'}, {0}};
+    struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL};
+    uint64_t seeds = 1, seconds = 0, ioms = 0;
+    bool have_seed = false;
+    struct totals t = {0};
+    for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
+        switch (c) {
+        case 's': have_seed = true; if (!number(optarg, &o.seed)) return usage("--seed takes a number"); break;
+        case 'n': if (!number(optarg, &seeds)) return usage("--seeds takes a number"); break;
+        case 't': if (!number(optarg, &seconds)) return usage("--seconds takes a number"); break;
+        case 'i': if (!number(optarg, &ioms) || ioms < 1 || ioms > 8) return usage("--ioms takes a number from 1 to 8"); break;
+        case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart or crash-all"); break;
+        case 'v': o.trace = true; break;
+        default: return usage(NULL);
+        }
+    }
+    if (!have_seed || optind < argc) return usage(have_seed ? "there is an argument too many" : "--seed is missing");
+    o.ioms = (uint8_t)ioms;
+    uint64_t end = seconds ? wall_seconds() + seconds : UINT64_MAX;
+    for (uint64_t n = 0; n < seeds && wall_seconds() < end; n++, o.seed++) run_one(&o, &t);
+    printf("%llu operations, %llu events, %llu crashes of the array, %llu blocks uncertain after them, %llu found older than the newest\n", (unsigned long long)t.ops,
+           (unsigned long long)t.events, (unsigned long long)t.crashes, (unsigned long long)t.uncertain, (unsigned long long)t.rolled_back);
+    printf("%llu seeds, %llu failed\n", (unsigned long long)t.seeds, (unsigned long long)t.failed);
+    return t.failed != 0;
+}

@@ -1,0 +1,19 @@
+// One run: a seed, the faults it may meet, and what came of it.
+#pragma once
+#include "base/common.h"
+
+enum run_faults { RUN_FAULTS_NONE, RUN_FAULTS_RESTART, RUN_FAULTS_CRASH_ALL };
+bool run_faults_of(const char *name, enum run_faults *out);
+const char *run_faults_name(enum run_faults f);
+struct run_options {
+    uint64_t seed;
+    enum run_faults faults;
+    uint8_t ioms; // 0: the seed decides
+    bool trace;
+};
+struct run_result {
+    bool failed;
+    char why[512];
+    uint64_t crashes, events, ops, uncertain_blocks, rolled_back, digest;
+};
+void sim_run(const struct run_options *o, struct run_result *r);

@@ -1,0 +1,21 @@
+// The clients of a simulated array: tasks on MX nodes that do random things and tell the oracle.
+#pragma once
+#include "sim/array.h"
+#include "sim/oracle.h"
+
+struct workload;
+struct workload_options {
+    uint32_t mxs;      // MX nodes
+    uint32_t writers;  // tasks on files, two of which share each file (own blocks each)
+    uint32_t namers;   // tasks on names
+    uint32_t ops;      // of each task
+    uint32_t blocks;   // of a shared file
+};
+struct workload *workload_create(struct array *a, struct oracle *o, const struct workload_options *w);
+void workload_start(struct workload *w);         // the MX nodes and their tasks
+bool workload_done(const struct workload *w);    // every task did its ops
+void workload_check(struct workload *w);         // starts the last look: every file and every directory, read whole
+bool workload_checked(const struct workload *w);
+void workload_destroy(struct workload *w);
+uint64_t workload_progress(const struct workload *w); // operations done: for "does it still move?"
+void workload_dump(const struct workload *w);    // on stderr: what each task is doing
