@@ -80,7 +80,7 @@ struct story {
     uint64_t refused[STORY_VERSIONS];   // changes that ended with ERR_CONFLICT
     uint32_t refused_len;
     uint64_t next_id, completed;        // completed: newest version that some operation has returned
-    uint64_t deadline_ns, think_ns;
+    uint64_t deadline_ns, think_ns, phase_ns;
     uint32_t changed, unknown, reads, open_clients;
     bool quiet;
     char fault[160];                    // the first violation
@@ -159,7 +159,7 @@ static void story_start(void *arg) {
     ASSERT(hub_listen(n->hub, n->at) == OK);
     ASSERT(disk_open(e, &(struct disk_open_args){n->disk, true, KIB(64)}, &n->blocks.d) == OK);
     struct register_config c = {.env = e, .hub = n->hub, .iom = n->iom, .storage = {co_story_read, co_story_write, &n->blocks},
-                                .phase_ns = MSEC(60), .chosen = on_chosen, .ctx = n};
+                                .phase_ns = st.phase_ns, .chosen = on_chosen, .ctx = n};
     memcpy(c.store, st.first.iom[n->iom].store, 16);
     struct reg *r;
     ASSERT(co_register_open(&c, &r) == OK);
@@ -185,7 +185,15 @@ static void story_format(struct story_iom *n) {
 static void story_begin(uint64_t seed, uint8_t ioms) {
     struct world_options o = world_options_default();
     o.net_reset_ppm = seed % 4 ? 2000 : 0;
-    st = (struct story){.ioms = ioms, .deadline_ns = MSEC(600), .think_ns = MSEC(20)};
+    st = (struct story){.ioms = ioms, .deadline_ns = MSEC(600), .think_ns = MSEC(20), .phase_ns = MSEC(60)};
+    if (seed % 2) { // slow: many things are under way at once
+        o.net_min_ns = USEC(100);
+        o.net_max_ns = MSEC(40);
+        o.net_power_notice_ns = MSEC(1);
+        o.flush_max_ns = MSEC(8);
+        st.think_ns = MSEC(3);
+        st.phase_ns = MSEC(150);
+    }
     st.w = world_create(seed, &o);
     struct map_first_iom f[STORY_IOMS_MAX];
     for (uint8_t i = 0; i < ioms; i++) {
