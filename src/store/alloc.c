@@ -203,6 +203,9 @@ void space_page_release(struct space *sp, uint64_t block) {
     uint64_t i = block - sp->first;
     ASSERT(bit(sp->cur, i) && (bit(sp->ckpt, i) || bit(sp->next, i)));
     cur_clear(sp, i);
+#ifdef MENDFS_MUTANT_REUSE
+    busy_clear(sp, i);
+#endif
 }
 
 // ---- checkpoints

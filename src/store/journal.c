@@ -106,6 +106,7 @@ void journal_begin(struct store *s, uint32_t len_bytes) {
     append(s, b, sizeof b);
 }
 void journal_entries(struct store *s, const uint8_t *p, uint32_t len) {
+    if (len == 0) return;
     if (len <= room(&s->j)) { // the common case, all at once
         append(s, p, len);
         return;

@@ -1,0 +1,106 @@
+// Crashes at every I/O of short lives, and long stories of many lives.
+#include "tests/crash/store_story.h"
+
+static uint64_t env_number(const char *name, uint64_t otherwise) { return getenv(name) ? strtoull(getenv(name), NULL, 10) : otherwise; }
+
+// Many lives in a row, each ended at a random I/O; the next one begins with what is left, and checks it.
+static void one_story(uint64_t seed, bool dense, uint32_t lives) {
+    struct story y;
+    story_init(&y, seed, dense);
+    for (uint32_t i = 0; i < lives; i++) {
+        uint64_t k = 1 + story_random(&y, story_random(&y, 3) ? 150 : 25);
+        enum world_crash how = story_random(&y, 4) ? WORLD_CRASH_POWER : WORLD_CRASH_PROCESS;
+        story_live(&y, 60, k, story_random(&y, 2) ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, how);
+    }
+    story_live(&y, 0, 0, WORLD_IO_SUBMITTED, WORLD_CRASH_PROCESS);
+    story_fini(&y);
+}
+static void test_stories(void **state) {
+    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(seed, false, 12);
+}
+static void test_stories_in_a_full_store(void **state) {
+    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(1000 + seed, true, 12);
+}
+// The same short life, cut at its first, second, third ... I/O, until it gets through.
+static void every_io(uint64_t seed, enum world_io_moment at) {
+    for (uint64_t k = 1;; k++) {
+        struct story y;
+        story_init(&y, seed, true);
+        bool cut = story_live(&y, 12, k, at, WORLD_CRASH_POWER);
+        story_live(&y, 5, 8, at, WORLD_CRASH_POWER); // and once more while it recovers
+        story_live(&y, 0, 0, at, WORLD_CRASH_POWER);
+        story_fini(&y);
+        if (!cut) return;
+    }
+}
+static void test_every_io(void **state) {
+    every_io(7, WORLD_IO_SUBMITTED);
+    every_io(8, WORLD_IO_COMPLETED);
+}
+
+// ---- a torn tail, step by step
+//   life 1   writes many units of journal in one go; the cut loses the first of them and keeps the others
+//   life 2   finds nothing of it, writes one unit in that place, which is flushed; cut
+//   life 3   finds that unit, and behind it the tail of life 1, of the very next sequence: not a continuation
+static void co_put_number(struct bed *b, uint64_t key, uint32_t n) {
+    struct batch *ba = batch_new(b->s);
+    uint8_t v[900] = {(uint8_t)n, (uint8_t)(n >> 8)};
+    struct key k = story_key(key);
+    batch_put(ba, TREE_META, &k, v, sizeof v);
+    lsn at;
+    assert_int_equal(co_batch_commit(ba, &at), OK);
+}
+static bool lose_first_unit(void *ctx, const struct world_sector *s) {
+    uint64_t *unit = ctx;
+    if (s->off_bytes < 4 * BLOCK_BYTES) return true; // superblocks
+    if (*unit == 0) *unit = s->off_bytes;
+    return s->off_bytes >= *unit + BLOCK_BYTES;
+}
+static void script_format(struct bed *b) { co_bed_format(b); }
+static void script_life_1(struct bed *b) {
+    assert_int_equal(co_bed_open(b), OK);
+    for (uint32_t i = 0; i < 40; i++) co_put_number(b, 1, 100 + i);
+    world_crash_at_io(b->w, b->n, 1, WORLD_IO_SUBMITTED, WORLD_CRASH_POWER);
+    (void)!co_store_sync(b->s, store_now(b->s));
+}
+static void script_life_2(struct bed *b) {
+    assert_int_equal(co_bed_open(b), OK);
+    assert_int_equal(tree_records(b->s, TREE_META), 0);
+    co_put_number(b, 2, 7);
+    assert_int_equal(co_store_sync(b->s, store_now(b->s)), OK);
+    b->user = b;
+}
+static void script_life_3(struct bed *b) {
+    assert_int_equal(co_bed_open(b), OK);
+    assert_int_equal(tree_records(b->s, TREE_META), 1);
+    uint8_t v[900];
+    struct key k = story_key(2);
+    assert_int_equal(co_tree_get(b->s, TREE_META, &k, v, sizeof v, NULL), OK);
+    assert_int_equal(v[0], 7);
+    co_bed_close(b);
+    b->user = NULL;
+}
+static void test_torn_tail(void **state) {
+    struct bed b;
+    uint64_t unit = 0;
+    bed_init(&b, 3, MIB(16));
+    bed_run(&b, script_format);
+    world_keep_sectors(b.w, lose_first_unit, &unit);
+    assert_false(bed_run(&b, script_life_1));
+    assert_int_not_equal(unit, 0);
+    world_keep_sectors(b.w, NULL, NULL);
+    bed_run(&b, script_life_2);
+    assert_non_null(b.user);
+    node_power_cut(b.n);
+    bed_run(&b, script_life_3);
+    assert_null(b.user);
+    bed_fini(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_torn_tail), cmocka_unit_test(test_stories), cmocka_unit_test(test_stories_in_a_full_store),
+                                       cmocka_unit_test(test_every_io)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
