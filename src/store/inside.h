@@ -92,6 +92,7 @@ struct tcache {
     uint32_t limit;     // frames in use, unless all are pinned, dirty or being written
     uint32_t used;      // not FREE
     uint32_t dirty, dirty_max, writing, mark;
+    bool applying;      // a batch: nothing is evicted
 };
 struct miss { // a page that is needed and not in memory
     struct child child;
@@ -104,6 +105,7 @@ err co_tcache_load(struct store *s, const struct miss *m);                 // ER
 struct tframe *tcache_new(struct store *s, uint8_t tree, uint8_t level);   // dirty, empty
 struct tframe *tcache_dirty(struct store *s, struct tframe *f);            // f, or a copy that takes its place
 void tcache_drop(struct store *s, struct tframe *f);                       // no tree refers to it any more
+void tcache_applying(struct store *s, bool begins);
 void tcache_pin(struct tframe *f);
 void tcache_unpin(struct store *s, struct tframe *f);
 void tcache_begin_write(struct store *s, struct tframe *f, uint64_t addr);
@@ -211,7 +213,7 @@ struct store {
     struct store_ident ident;
     uint64_t incarnation;
     err failed;
-    bool closing;
+    bool closing, opened_clean;
     uint32_t tasks;
     struct waitq idle;
     struct space space;

@@ -94,6 +94,7 @@ static err co_raise_incarnation(struct store *s) {
 }
 static err co_bring_up(struct store *s, const struct store_hooks *h) {
     uint64_t end_seq;
+    s->opened_clean = s->sb.clean;
     err e = co_load_map(s);
     if (e == OK) e = co_replay(s, &s->sb, h, &end_seq);
     if (e == OK) e = co_flush(s);
@@ -121,6 +122,8 @@ err co_store_open(struct disk *d, const struct store_config *c, const struct sto
     *out = s;
     return OK;
 }
+
+bool store_was_clean(const struct store *s) { return s->opened_clean; }
 
 // ---- closing
 static void co_quiet(struct store *s) { // what runs in the background comes to its end

@@ -61,6 +61,7 @@ void co_store_abandon(struct store *s);         // frees s without a write (wait
 MUST_USE err co_store_peek(struct disk *d, struct store_ident *id, uint64_t *incarnation, char why[160]); // superblock only; why = one sentence on error
 
 const struct store_ident *store_ident(const struct store *s);
+bool store_was_clean(const struct store *s);       // the last one to have it open closed it: nothing was lost
 uint64_t store_incarnation(const struct store *s); // of this opening; unique for the life of the store
 
 // ---- the register's two alternating blocks (the embedded Paxos; usable on a full store, and without co_store_open)
