@@ -99,13 +99,16 @@ struct reg {
     uint32_t proposing;
     struct round round;
     uint64_t seen, node;     // highest counter met; own half of the ballot
-    struct cluster_map hint, latest;
+    struct cluster_map hint, latest, accepted; // accepted: the voter's value, decoded
     bool known;              // latest is valid
 };
 
 static const struct cluster_map *map_of(const struct reg *r) { return r->known ? &r->latest : &r->hint; }
 const struct cluster_map *register_latest(const struct reg *r) { return r->known ? &r->latest : NULL; }
 const struct cluster_map *register_hint(const struct reg *r) { return &r->hint; }
+const struct cluster_map *register_promised_map(const struct reg *r) {
+    return r->known && r->latest.version >= r->accepted.version ? &r->latest : &r->accepted;
+}
 bool register_votes(const struct reg *r) { return !r->broken && cluster_map_voter(map_of(r), r->cfg.store) >= 0; }
 static void see(struct reg *r, struct ballot b) { r->seen = MAX(r->seen, b.counter); }
 
@@ -209,8 +212,11 @@ static err co_accept(struct reg *r, const struct paxos_body *b, bool *yes) {
     next.value.len = le16_get(b->value_len);
     memcpy(next.value.bytes, b->value, next.value.len);
     err e = co_harden(r, &next);
-    if (e == OK) r->voter = next;
-    return e;
+    if (e != OK) return e;
+    r->voter = next;
+    struct cluster_map m;
+    if (cluster_map_decode(&m, next.value.bytes, next.value.len, NULL) == OK) r->accepted = m;
+    return OK;
 }
 
 static void co_vote(struct reg *r, struct msg *m, uint8_t from) {
@@ -458,6 +464,11 @@ void register_learn(struct reg *r, const struct cluster_map *m) {
     if (r->cfg.chosen && !r->closing) r->cfg.chosen(r->cfg.ctx, &r->latest);
 }
 
+void register_subscribe(struct reg *r, void (*chosen)(void *ctx, const struct cluster_map *m), void *ctx) {
+    r->cfg.chosen = chosen;
+    r->cfg.ctx = ctx;
+}
+
 void register_tell(struct reg *r, uint8_t iom) {
     if (!r->known) return;
     struct value v;
@@ -501,6 +512,7 @@ static err co_load(struct reg *r) {
     if (e == OK) e = record_take(&r->voter, p, len);
     mem_free(r->env->mem, p);
     if (e == OK) e = cluster_map_decode(&r->hint, r->voter.value.bytes, r->voter.value.len, NULL);
+    r->accepted = r->hint;
     if (e == OK && memcmp(r->hint.cluster, r->cfg.cluster, 16)) e = ERR_CLUSTER;
     return e;
 }

@@ -31,9 +31,10 @@ struct register_config {
     uint8_t cluster[16], store[16];
     struct register_storage storage;
     uint64_t phase_ns;               // 0: 400 ms; how long a round waits for a majority before it begins again
-    void (*chosen)(void *ctx, const struct cluster_map *m); // a newer chosen value is known; must not wait
+    void (*chosen)(void *ctx, const struct cluster_map *m); // a newer chosen value is known; must not wait; may be NULL
     void *ctx;
 };
+void register_subscribe(struct reg *r, void (*chosen)(void *ctx, const struct cluster_map *m), void *ctx); // in place of the first
 // Reads the blocks. ERR_NODATA: never written (this store is no voter and knows no map); ERR_CLUSTER: another cluster's;
 // ERR_CHECKSUM, ERR_FORMAT, ERR_VERSION: damaged or foreign. On any error there is no register.
 MUST_USE err co_register_open(const struct register_config *c, struct reg **out);
@@ -49,6 +50,9 @@ MUST_USE err co_register_cas(struct reg *r, uint64_t expected, const struct clus
 const struct cluster_map *register_latest(const struct reg *r); // newest chosen value known here; NULL: none yet
 // What the own blocks hold, chosen or not: good for addresses to begin with, for nothing else.
 const struct cluster_map *register_hint(const struct reg *r);
+// The newest map that this node would answer for: chosen, or accepted by its own voter though nobody has told that it is chosen.
+// Only for refusing: who is confirmed by less would be confirmed by a map that a majority may have gone beyond.
+const struct cluster_map *register_promised_map(const struct reg *r);
 bool register_votes(const struct reg *r);                        // this node is a voter of the newest map it knows
 
 // Messages of types MSG_PAXOS_* go here, from the hub's cast callback. Owns m.

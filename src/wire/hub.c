@@ -156,6 +156,7 @@ void hub_set_epoch(struct hub *h, uint64_t epoch) {
 
 // Everybody who talked to the old incarnation must learn that it is gone, so accepted connections close too.
 void hub_set_incarnation(struct hub *h, uint64_t incarnation) {
+    if (h->cfg.self.incarnation == incarnation) return;
     h->cfg.self.incarnation = incarnation;
     end_accepted(h);
     for (uint8_t i = 0; i < ARRAY_IOMS_MAX; i++) {

@@ -1,8 +1,7 @@
 // The register under faults: nodes read and change it while power fails, links are cut and connections break. What every one saw
 // is checked: one value a version, each made from the one before it, nothing read that is older than what had been seen, no refused
 // change among the chosen. Shared by the test and by the mutants, which must be found.
-#include "base/sum.h"
-#include "cluster/register.h"
+#include "cluster_two_blocks.h"
 #include "sim/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,54 +10,6 @@
 
 #define STORY_IOMS_MAX 6
 #define STORY_VERSIONS 4096
-
-// ---- two alternating blocks on a simulated disk -----------------------------------------------------------------------
-struct two_blocks { struct disk *d; };
-struct slot_head { uint64_t seq; uint32_t len, sum; };
-
-static bool co_slot_read(struct disk *d, int i, uint8_t *p, struct slot_head *h) {
-    if (co_disk_read(d, (uint64_t)i * BLOCK_BYTES, p, BLOCK_BYTES) != OK) return false;
-    memcpy(h, p, sizeof *h);
-    return h->len <= REGISTER_RECORD_BYTES_MAX && h->seq && crc32c((uint32_t)h->seq, p + sizeof *h, h->len) == h->sum;
-}
-
-static uint64_t co_newest(struct disk *d, uint8_t *out, uint32_t *len, int *older) {
-    struct buf *b = buf_new(d->env->mem, BLOCK_BYTES);
-    uint64_t best = 0;
-    *len = 0;
-    *older = 0;
-    for (int i = 0; i < 2; i++) {
-        struct slot_head h;
-        if (!co_slot_read(d, i, b->data, &h) || h.seq <= best) continue;
-        best = h.seq;
-        *older = !i;
-        *len = h.len;
-        if (out) memcpy(out, b->data + sizeof h, h.len);
-    }
-    buf_unref(b);
-    return best;
-}
-
-static err co_story_read(void *ctx, uint8_t *buf, uint32_t *len) {
-    int older;
-    co_newest(((struct two_blocks *)ctx)->d, buf, len, &older);
-    return OK;
-}
-
-static err co_story_write(void *ctx, const uint8_t *buf, uint32_t len) {
-    struct disk *d = ((struct two_blocks *)ctx)->d;
-    int older;
-    uint32_t old_len;
-    struct slot_head h = {.seq = co_newest(d, NULL, &old_len, &older) + 1, .len = len};
-    h.sum = crc32c((uint32_t)h.seq, buf, len);
-    struct buf *b = buf_new(d->env->mem, BLOCK_BYTES);
-    memset(b->data, 0, BLOCK_BYTES);
-    memcpy(b->data, &h, sizeof h);
-    memcpy(b->data + sizeof h, buf, len);
-    err e = co_disk_write(d, (uint64_t)older * BLOCK_BYTES, b->data, BLOCK_BYTES);
-    buf_unref(b);
-    return e == OK ? co_disk_flush(d) : e;
-}
 
 // ---- the array ------------------------------------------------------------------------------------------------------
 struct story_iom {
@@ -171,17 +122,6 @@ static void story_life(void *arg) {
     story_client(arg);
 }
 
-// What `mendfs up` does: the first block into every store.
-static void story_format(struct story_iom *n) {
-    static uint8_t p[BLOCK_BYTES];
-    struct slot_head h = {.seq = 1};
-    memset(p, 0, sizeof p);
-    h.len = register_first_block(&st.first, p + sizeof h);
-    h.sum = crc32c(1, p + sizeof h, h.len);
-    memcpy(p, &h, sizeof h);
-    world_disk_poke(world_disk_add(st.w, n->disk, KIB(64)), 0, p, sizeof p);
-}
-
 static void story_begin(uint64_t seed, uint8_t ioms) {
     struct world_options o = world_options_default();
     o.net_reset_ppm = seed % 4 ? 2000 : 0;
@@ -206,7 +146,7 @@ static void story_begin(uint64_t seed, uint8_t ioms) {
         memset(f[i].store, i + 1, 16);
     }
     cluster_map_first(&st.first, (const uint8_t[16]){0}, f, ioms);
-    for (uint8_t i = 0; i < ioms; i++) story_format(&st.iom[i]);
+    for (uint8_t i = 0; i < ioms; i++) two_blocks_format(st.w, st.iom[i].disk, &st.first);
 }
 
 // ---- faults ---------------------------------------------------------------------------------------------------------

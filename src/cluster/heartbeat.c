@@ -1,0 +1,136 @@
+// Heartbeats: who is heard, and leases.
+//
+// Every node casts to every other, each heartbeat_ns and at once when something changes. Who has been silent for ping_ns is asked
+// to answer (it may have lost our attention, not its life); silent for silence_ns, it is declared failed (member.c).
+// Silence is counted from the last message, but never from before we knew of the present epoch, nor from before we woke: a
+// node that was stopped (SIGSTOP, a suspended machine) has heard nobody through no fault of theirs.
+//
+// A lease lets a node serve. It is the answers of a majority of voters to its heartbeats, each counted from when it was *asked*,
+// by the asker's own clock: however long the answer took, the voter said so later than that. A voter confirms by the
+// newest map that it knows to be chosen or has itself accepted, so that once a majority has accepted a map without this
+// incarnation, no majority confirms it any more; and by none that is older than the asker's own. The lease is shorter than the silence.
+//
+// Maps spread by the same way: who hears an older version tells the newer map; who hears a newer version says
+// at once what it has, and is told.
+#include "cluster/member_internal.h"
+
+static const struct cluster_map *address_map(const struct member *m) {
+    const struct cluster_map *map = register_latest(m->cfg.reg);
+    return map ? map : register_hint(m->cfg.reg);
+}
+
+static uint64_t known_version(const struct member *m) {
+    const struct cluster_map *map = register_latest(m->cfg.reg);
+    return map ? map->version : 0;
+}
+
+static uint8_t own_flags(const struct member *m) {
+    return (uint8_t)((m->opened && !m->epoch && !m->leaving ? HEART_READY : 0) | (m->clean ? HEART_CLEAN : 0) |
+                     (m->leaving ? HEART_LEAVING : 0) | (m->serving ? HEART_SERVING : 0));
+}
+
+static void send_one(struct member *m, uint8_t iom, uint16_t type, uint8_t flags, uint64_t sent_ns, uint64_t epoch) {
+    const struct cluster_map *map = address_map(m);
+    if (iom >= map->ioms || iom == m->cfg.iom) return;
+    struct msg *msg = hub_msg(m->cfg.hub, type, sizeof(struct heartbeat));
+    struct heartbeat *h = (struct heartbeat *)msg->body;
+    memcpy(h->store, m->cfg.store, 16);
+    h->incarnation = le64_of(m->incarnation);
+    h->epoch = le64_of(epoch);
+    h->map_version = le64_of(known_version(m));
+    h->sent_ns = le64_of(sent_ns);
+    h->phases_done = le32_of(m->done);
+    h->flags = flags;
+    hub_cast(hub_peer(m->cfg.hub, (iom_id){iom}, map->iom[iom].at), msg);
+}
+
+static void send_heartbeat(struct member *m, uint8_t iom, uint8_t more) {
+    send_one(m, iom, MSG_HEARTBEAT, own_flags(m) | more, env_now_ns(m->env), m->epoch);
+}
+
+void heartbeat_send_all(struct member *m) {
+    m->beat_ns = env_now_ns(m->env);
+    for (uint8_t i = 0; i < address_map(m)->ioms; i++) send_heartbeat(m, i, 0);
+}
+
+uint64_t heartbeat_silent_ns(const struct member *m, uint8_t iom, uint64_t now_ns) {
+    uint64_t from = MAX(m->heard[iom].at_ns, MAX(m->known_ns, m->woke_ns));
+    return now_ns > from ? now_ns - from : 0;
+}
+
+void heartbeat_ping_quiet(struct member *m) {
+    uint64_t now = env_now_ns(m->env);
+    for (uint8_t i = 0; i < address_map(m)->ioms; i++)
+        if (heartbeat_silent_ns(m, i, now) >= m->cfg.ping_ns) send_heartbeat(m, i, HEART_PING);
+}
+
+// ---- leases ---------------------------------------------------------------------------------------------------------
+static bool confirms(const struct member *m, uint8_t iom, uint64_t incarnation, uint64_t epoch, uint64_t version) {
+    const struct cluster_map *map = register_promised_map(m->cfg.reg);
+    return register_votes(m->cfg.reg) && epoch && map->epoch == epoch && map->version >= version &&
+           map->state != ARRAY_STOPPED && iom < map->ioms && map->iom[iom].incarnation == incarnation;
+}
+
+void heartbeat_forget_leases(struct member *m) {
+    for (uint8_t i = 0; i < ARRAY_IOMS_MAX; i++) m->heard[i].confirmed_ns = 0;
+}
+
+bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns) {
+    const struct cluster_map *map = register_latest(m->cfg.reg);
+    uint8_t good = 0;
+    for (uint8_t i = 0; map && i < map->voters; i++) {
+        uint8_t iom = map->voter[i].iom;
+        uint64_t asked = m->heard[iom].confirmed_ns;
+        if (iom == m->cfg.iom) good += confirms(m, iom, m->incarnation, m->epoch, map->version);
+        else good += asked && now_ns < asked + m->cfg.lease_ns;
+    }
+    return map && good >= cluster_map_majority(map);
+}
+
+static void answer(struct member *m, uint8_t from, const struct heartbeat *h) {
+    uint64_t epoch = le64_get(h->epoch);
+    bool yes = confirms(m, from, le64_get(h->incarnation), epoch, le64_get(h->map_version));
+    if (!yes && !(h->flags & HEART_PING)) return;
+    send_one(m, from, MSG_HEARTBEAT_ACK, own_flags(m) | (yes ? HEART_CONFIRM : 0), le64_get(h->sent_ns), epoch);
+}
+
+static void take_answer(struct member *m, uint8_t from, const struct heartbeat *h) {
+    struct heard *o = &m->heard[from];
+    if ((h->flags & HEART_CONFIRM) && m->epoch && le64_get(h->epoch) == m->epoch)
+        o->confirmed_ns = MAX(o->confirmed_ns, MIN(le64_get(h->sent_ns), env_now_ns(m->env)));
+}
+
+// ---- hearing --------------------------------------------------------------------------------------------------------
+static void spread_map(struct member *m, uint8_t from, uint64_t version) {
+    struct heard *o = &m->heard[from];
+    uint64_t now = env_now_ns(m->env), mine = known_version(m);
+    if (mine > version) {
+        register_tell(m->cfg.reg, from);
+    } else if (mine < version && (!o->nudged_ns || now - o->nudged_ns >= MSEC(10))) {
+        o->nudged_ns = now;
+        send_heartbeat(m, from, 0);
+    }
+}
+
+// What an older incarnation said is of no interest; what a store says that the map does not know neither.
+void heartbeat_take(struct member *m, const struct node_name *from, const struct msg *msg) {
+    const struct heartbeat *h = (const struct heartbeat *)msg->body;
+    uint8_t i = from->iom;
+    const struct cluster_map *map = address_map(m);
+    if (msg->body_len < sizeof *h || i >= map->ioms || i == m->cfg.iom || memcmp(h->store, map->iom[i].store, 16)) return;
+    struct heard *o = &m->heard[i];
+    uint64_t incarnation = le64_get(h->incarnation);
+    if (incarnation < o->incarnation) return;
+    o->at_ns = env_now_ns(m->env);
+    o->incarnation = incarnation;
+    if (msg->type == MSG_HEARTBEAT_ACK) {
+        take_answer(m, i, h);
+    } else {
+        o->epoch = le64_get(h->epoch);
+        o->phases_done = le32_get(h->phases_done);
+        o->flags = h->flags;
+        answer(m, i, h);
+    }
+    spread_map(m, i, le64_get(h->map_version));
+    member_step(m);
+}

@@ -1,0 +1,351 @@
+// The life of the array, as each node sees it. Every rule is looked at again whenever anything is heard, done or learned, and by
+// a timer: member_step. It changes the map by compare-and-swap against the very map that the rule was looked at with.
+//
+//   map          rule (any node; the lower ones first)                                          change
+//   stopped      all members say READY, each with its incarnation                               epoch+1, recovering, these admitted
+//   recovering   all members have done all phases in this epoch                                 running
+//   recovering,  a member is silent too long, proven dead, heard under a newer incarnation      epoch+1, stopped
+//   running      than the admitted one, or leaves
+//
+// and follows it:
+//
+//   closed --member_ready--> READY --recovering map admits our incarnation--> phase 0..n-1 --running map--> serving
+//     ^                                                                          │                          │
+//     └──────────────── stop: any newer epoch, or a map that does not admit us ──┴──────────────────────────┘
+//
+// Why nobody serves in two epochs: an epoch begins only with READY from *every* member, under an incarnation that has served
+// nothing (I9), and a node says READY only after it has dropped what served before. An incarnation takes part once; who takes part
+// in an epoch stops for good at the first chosen map that differs in epoch or in its own entry, and before it has heard
+// of that map its lease ends (heartbeat.c): those who would admit another are a majority of the voters.
+// Why phases are barriers: phase k+1 starts when all heartbeats show k done *in this epoch under the admitted incarnation*; a node
+// that restarts shows another incarnation, and its count is not taken for the admitted one's.
+// A start counts as a recovery (something answered may be lost) unless every READY said clean; it is counted with the admission,
+// where all READYs are known, so a recovery that is cut short is counted too.
+#include "cluster/member_internal.h"
+#include <stdio.h>
+
+enum change { CHANGE_NONE, CHANGE_READ, CHANGE_STOP, CHANGE_RECOVER, CHANGE_RUN };
+
+// ---- rules ----------------------------------------------------------------------------------------------------------
+static const struct cluster_map *map_now(const struct member *m) { return register_latest(m->cfg.reg); }
+
+static bool self_ready(const struct member *m) { return m->opened && !m->epoch && !m->leaving; }
+
+// Why the array cannot go on as the map says; NULL: nothing known.
+static const char *fault_of(const struct member *m, const struct cluster_map *map, uint8_t i) {
+    const struct heard *o = &m->heard[i];
+    uint64_t admitted = map->iom[i].incarnation;
+    if (i == m->cfg.iom) {
+        if (m->leaving) return "leaves";
+        return m->opened && m->incarnation != admitted ? "has restarted" : NULL;
+    }
+    if (o->dead && o->dead >= admitted) return "is dead";
+    if (o->at_ns && o->incarnation > admitted) return "has restarted";
+    if (o->at_ns && o->incarnation == admitted && (o->flags & HEART_LEAVING)) return "leaves";
+    return heartbeat_silent_ns(m, i, env_now_ns(m->env)) >= m->cfg.silence_ns ? "is silent" : NULL;
+}
+
+static const char *array_fault(const struct member *m, const struct cluster_map *map, uint8_t *iom) {
+    for (*iom = 0; *iom < map->ioms; ++*iom) {
+        const char *fault = fault_of(m, map, *iom);
+        if (fault) return fault;
+    }
+    return NULL;
+}
+
+static bool fresh(const struct member *m, uint8_t i) {
+    uint64_t now = env_now_ns(m->env), at = m->heard[i].at_ns;
+    return at && now - at < m->cfg.ping_ns;
+}
+
+static bool all_ready(const struct member *m, const struct cluster_map *map) {
+    for (uint8_t i = 0; i < map->ioms; i++) {
+        if (i == m->cfg.iom ? !self_ready(m) : !fresh(m, i) || !(m->heard[i].flags & HEART_READY)) return false;
+        uint64_t incarnation = i == m->cfg.iom ? m->incarnation : m->heard[i].incarnation;
+        if (incarnation < map->iom[i].incarnation) return false; // that one was heard long ago
+    }
+    return true;
+}
+
+static bool all_done(const struct member *m, const struct cluster_map *map, uint32_t phases) {
+    for (uint8_t i = 0; i < map->ioms; i++) {
+        const struct heard *o = &m->heard[i];
+        if (i == m->cfg.iom) {
+            if (m->epoch != map->epoch || m->done < phases) return false;
+        } else if (o->incarnation != map->iom[i].incarnation || o->epoch != map->epoch || o->phases_done < phases) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum change change_due(const struct member *m) {
+    const struct cluster_map *map = map_now(m);
+    uint8_t iom;
+    if (!map || m->must_read) return CHANGE_READ;
+    switch ((enum array_state)map->state) {
+    case ARRAY_STOPPED: return all_ready(m, map) ? CHANGE_RECOVER : CHANGE_NONE;
+    case ARRAY_RECOVERING:
+        if (array_fault(m, map, &iom)) return CHANGE_STOP;
+        return all_done(m, map, m->cfg.phases) ? CHANGE_RUN : CHANGE_NONE;
+    case ARRAY_RUNNING: return array_fault(m, map, &iom) ? CHANGE_STOP : CHANGE_NONE;
+    }
+    return CHANGE_NONE;
+}
+
+// The lowest that is alive makes the change; the next ones each wait a little longer, should it not come.
+static uint64_t turn_delay_ns(const struct member *m) {
+    uint64_t before = 0;
+    for (uint8_t i = 0; i < m->cfg.iom; i++) before += fresh(m, i);
+    return before * m->cfg.heartbeat_ns;
+}
+
+// ---- changing the map -----------------------------------------------------------------------------------------------
+static void make_stopped(struct member *m, struct cluster_map *next) {
+    uint8_t iom;
+    const char *fault = array_fault(m, next, &iom);
+    LOG(m->env, TRACE_WARN, "stopping the array: IOM %u %s (epoch %llu)", iom, fault, (unsigned long long)next->epoch);
+    next->epoch++;
+    next->state = ARRAY_STOPPED;
+}
+
+static void make_recovering(struct member *m, struct cluster_map *next) {
+    bool clean = true;
+    for (uint8_t i = 0; i < next->ioms; i++) {
+        bool self = i == m->cfg.iom;
+        next->iom[i].incarnation = self ? m->incarnation : m->heard[i].incarnation;
+        clean = clean && (self ? m->clean : (m->heard[i].flags & HEART_CLEAN) != 0);
+    }
+    next->epoch++;
+    next->state = ARRAY_RECOVERING;
+    if (!clean) next->recoveries++;
+    LOG(m->env, TRACE_INFO, "all members are ready: epoch %llu begins%s", (unsigned long long)next->epoch,
+        clean ? " after a clean stop" : " with a recovery");
+}
+
+static err co_make(struct member *m, enum change c, uint64_t deadline_ns) {
+    struct cluster_map next;
+    if (c == CHANGE_READ) return co_register_read(m->cfg.reg, deadline_ns, &next);
+    next = *map_now(m);
+    if (c == CHANGE_STOP) make_stopped(m, &next);
+    if (c == CHANGE_RECOVER) make_recovering(m, &next);
+    if (c == CHANGE_RUN) next.state = ARRAY_RUNNING;
+    return co_register_cas(m->cfg.reg, next.version, &next, deadline_ns);
+}
+
+// Nothing waits between looking (change_due) and forming the next map, so the compare-and-swap is against the map looked at.
+static void changer(void *arg) {
+    struct member *m = arg;
+    while (!m->closing) {
+        enum change c = change_due(m);
+        uint64_t now = env_now_ns(m->env);
+        if (c == CHANGE_NONE || (c != CHANGE_READ && (m->due != (int)c || now < m->due_since_ns + turn_delay_ns(m)))) {
+            co_wait(m->env, &m->work, "a change of the map to be due");
+            continue;
+        }
+        m->busy = true;
+        err e = co_make(m, c, now + SEC(2));
+        m->busy = false;
+        m->must_read = e == ERR_TIMEOUT; // done or not: nobody knows before a whole round has been read
+        member_step(m);
+    }
+    m->ended = true;
+    waitq_wake_all(m->env, &m->ended_q);
+}
+
+static void look_for_change(struct member *m) {
+    enum change c = change_due(m);
+    if ((int)c != m->due) {
+        m->due = c;
+        m->due_since_ns = env_now_ns(m->env);
+    }
+    if (c != CHANGE_NONE && !m->busy) waitq_wake_all(m->env, &m->work);
+}
+
+// ---- following the map ----------------------------------------------------------------------------------------------
+static bool admits_us(const struct member *m, const struct cluster_map *map) {
+    const struct map_iom *us = &map->iom[m->cfg.iom];
+    return map->state != ARRAY_STOPPED && us->incarnation == m->incarnation && !memcmp(us->store, m->cfg.store, 16);
+}
+
+static void stop(struct member *m, const struct cluster_map *map) {
+    uint64_t epoch = m->epoch;
+    char reason[96];
+    snprintf(reason, sizeof reason, "epoch %llu is over: the map of epoch %llu says %s", (unsigned long long)epoch,
+             (unsigned long long)map->epoch, array_state_name(map->state));
+    m->epoch = 0;
+    m->opened = m->serving = m->clean = false;
+    m->done = m->phase = 0;
+    heartbeat_forget_leases(m);
+    m->cfg.events.stop(m->cfg.events.ctx, epoch, reason);
+}
+
+static void take_part(struct member *m, const struct cluster_map *map) {
+    m->epoch = map->epoch;
+    m->done = m->phase = 0;
+    heartbeat_forget_leases(m);
+    hub_set_epoch(m->cfg.hub, m->epoch);
+    heartbeat_send_all(m);
+    if (m->cfg.phases) m->cfg.events.phase(m->cfg.events.ctx, m->epoch, 0);
+}
+
+static void go_on(struct member *m, const struct cluster_map *map) {
+    if (m->done > m->phase && m->done < m->cfg.phases && all_done(m, map, m->done)) {
+        m->phase = m->done;
+        m->cfg.events.phase(m->cfg.events.ctx, m->epoch, m->phase);
+    } else if (map->state == ARRAY_RUNNING && !m->serving && m->done == m->cfg.phases) {
+        m->serving = true;
+        heartbeat_send_all(m); // asks for the lease
+        m->cfg.events.serve(m->cfg.events.ctx, m->epoch);
+    }
+}
+
+// One transition at a time; the callbacks may come back in here, so what was true before them is looked at anew.
+static void follow(struct member *m) {
+    const struct cluster_map *map = map_now(m);
+    if (!map) return;
+    if (m->epoch && (map->epoch != m->epoch || !admits_us(m, map))) stop(m, map);
+    else if (!m->epoch && map->state == ARRAY_RECOVERING && self_ready(m) && admits_us(m, map)) take_part(m, map);
+    else if (m->epoch) go_on(m, map);
+    map = map_now(m);
+    if (!m->epoch && map->state == ARRAY_STOPPED && map->epoch > hub_epoch(m->cfg.hub)) hub_set_epoch(m->cfg.hub, map->epoch);
+}
+
+void member_step(struct member *m) {
+    if (m->closing) return;
+    follow(m);
+    look_for_change(m);
+}
+
+static void chosen(void *ctx, const struct cluster_map *map) {
+    struct member *m = ctx;
+    if (m->closing) return;
+    if (map->epoch != m->known_epoch) {
+        m->known_epoch = map->epoch;
+        m->known_ns = env_now_ns(m->env);
+    }
+    if (m->cfg.events.map_changed) m->cfg.events.map_changed(m->cfg.events.ctx, map);
+    member_step(m);
+    heartbeat_send_all(m); // with the new version: who has an older one is told, who is behind asks
+}
+
+// ---- time -----------------------------------------------------------------------------------------------------------
+static void tick(void *arg) {
+    struct member *m = arg;
+    uint64_t now = env_now_ns(m->env);
+    if (now - m->tick_ns > 3 * m->cfg.heartbeat_ns) m->woke_ns = now; // we were away, not they
+    m->tick_ns = now;
+    timer_set(m->env, &m->tick, now + m->cfg.heartbeat_ns / 4, tick, m);
+    if (now - m->beat_ns >= m->cfg.heartbeat_ns) {
+        heartbeat_send_all(m);
+        heartbeat_ping_quiet(m);
+    }
+    member_step(m);
+}
+
+// ---- the owner's side -----------------------------------------------------------------------------------------------
+static void set_defaults(struct member_config *c) {
+    if (!c->heartbeat_ns) c->heartbeat_ns = MSEC(100);
+    if (!c->ping_ns) c->ping_ns = MSEC(500);
+    if (!c->silence_ns) c->silence_ns = MSEC(1500);
+    if (!c->lease_ns) c->lease_ns = MSEC(1000);
+}
+
+const char *member_config_fault(const struct member_config *config) {
+    struct member_config c = *config;
+    set_defaults(&c);
+    if (c.heartbeat_ns < MSEC(4)) return "heartbeats are at least 4 ms apart";
+    if (c.ping_ns < 3 * c.heartbeat_ns) return "the silence before a ping is at least three heartbeats";
+    if (c.silence_ns < 2 * c.ping_ns) return "the silence of the failed is at least twice that before a ping";
+    if (c.lease_ns + c.heartbeat_ns >= c.silence_ns) return "a lease and a heartbeat are together shorter than the silence of the failed";
+    if (c.lease_ns < 3 * c.heartbeat_ns) return "a lease lasts at least three heartbeats";
+    return NULL;
+}
+
+struct member *member_create(const struct member_config *c) {
+    ASSERT(!member_config_fault(c));
+    struct member *m = mem_alloc(c->env->mem, sizeof *m);
+    m->cfg = *c;
+    m->env = c->env;
+    set_defaults(&m->cfg);
+    waitq_init(&m->work);
+    waitq_init(&m->ended_q);
+    m->tick_ns = m->woke_ns = env_now_ns(m->env);
+    register_subscribe(m->cfg.reg, chosen, m);
+    timer_set(m->env, &m->tick, m->tick_ns + m->cfg.heartbeat_ns / 4, tick, m);
+    env_spawn(m->env, "changes of the map", changer, m);
+    return m;
+}
+
+void co_member_destroy(struct member *m) {
+    m->closing = true;
+    timer_cancel(m->env, &m->tick);
+    register_subscribe(m->cfg.reg, NULL, NULL);
+    waitq_wake_all(m->env, &m->work);
+    while (!m->ended) co_wait(m->env, &m->ended_q, "the last change of the map");
+    mem_free(m->env->mem, m);
+}
+
+void member_ready(struct member *m, uint64_t incarnation, bool clean) {
+    ASSERT(!m->opened && !m->epoch && incarnation);
+    hub_set_incarnation(m->cfg.hub, incarnation);
+    m->incarnation = incarnation;
+    m->opened = true;
+    m->clean = clean;
+    heartbeat_send_all(m);
+    member_step(m);
+}
+
+void member_phase_done(struct member *m, uint64_t epoch, uint32_t phase) {
+    if (epoch != m->epoch || !m->epoch) return;
+    ASSERT(phase == m->phase && m->done == phase);
+    m->done = phase + 1;
+    heartbeat_send_all(m);
+    member_step(m);
+}
+
+bool member_may_serve(const struct member *m) { return m->serving && heartbeat_lease_holds(m, env_now_ns(m->env)); }
+uint64_t member_epoch(const struct member *m) { return m->epoch; }
+
+void member_leave(struct member *m) {
+    m->leaving = true;
+    heartbeat_send_all(m);
+    member_step(m);
+}
+
+void member_proven_dead(struct member *m, uint8_t iom, uint64_t incarnation) {
+    ASSERT(iom < ARRAY_IOMS_MAX);
+    m->heard[iom].dead = MAX(m->heard[iom].dead, incarnation);
+    member_step(m);
+}
+
+void member_cast(struct member *m, const struct node_name *from, struct msg *msg) {
+    if (msg->type != MSG_HEARTBEAT && msg->type != MSG_HEARTBEAT_ACK) {
+        register_cast(m->cfg.reg, from, msg);
+        return;
+    }
+    if (!m->closing && from->kind == NODE_IOM) heartbeat_take(m, from, msg);
+    msg_free(msg);
+}
+
+// ---- for status -----------------------------------------------------------------------------------------------------
+static enum member_stage stage_of(uint8_t flags, uint64_t epoch) {
+    if (flags & HEART_LEAVING) return STAGE_LEAVING;
+    if (flags & HEART_SERVING) return STAGE_SERVING;
+    if (epoch) return STAGE_RECOVERING;
+    return flags & HEART_READY ? STAGE_READY : STAGE_CLOSED;
+}
+
+void member_suspect_view(const struct member *m, uint8_t iom, struct member_view *out) {
+    uint64_t now = env_now_ns(m->env);
+    const struct heard *o = &m->heard[iom];
+    if (iom == m->cfg.iom) {
+        uint8_t flags = (uint8_t)((m->leaving ? HEART_LEAVING : 0) | (m->serving ? HEART_SERVING : 0) | (self_ready(m) ? HEART_READY : 0));
+        *out = (struct member_view){MEMBER_ALIVE, stage_of(flags, m->epoch), 0, m->incarnation, m->done};
+        return;
+    }
+    *out = (struct member_view){MEMBER_UNHEARD, stage_of(o->flags, o->epoch), heartbeat_silent_ns(m, iom, now), o->incarnation, o->phases_done};
+    if (!o->at_ns) return;
+    out->silent_ns = now - o->at_ns;
+    out->seen = out->silent_ns >= m->cfg.silence_ns ? MEMBER_SILENT : out->silent_ns >= m->cfg.ping_ns ? MEMBER_QUIET : MEMBER_ALIVE;
+}

@@ -1,0 +1,59 @@
+// What member.c (the life of the array) and heartbeat.c (who is heard, leases) share.
+#pragma once
+#include "cluster/member.h"
+
+#define HEART_READY 1u
+#define HEART_CLEAN 2u
+#define HEART_LEAVING 4u
+#define HEART_SERVING 8u
+#define HEART_PING 16u    // an answer is wanted, also from who is no voter
+#define HEART_CONFIRM 32u // answers: the incarnation is the admitted one as far as this voter has agreed to anything
+
+struct heartbeat { // HEARTBEAT, and HEARTBEAT_ACK with sent_ns and epoch of what it answers
+    struct envelope env;
+    uint8_t store[16];
+    le64 incarnation;
+    le64 epoch;       // in which the sender takes part; 0: none
+    le64 map_version; // newest it knows to be chosen
+    le64 sent_ns;     // by the sender's clock
+    le32 phases_done;
+    uint8_t flags, reserved[3];
+};
+_Static_assert(sizeof(struct heartbeat) == 80, "a heartbeat on the wire");
+
+struct heard { // of one other IOM, what it said last
+    uint64_t at_ns;          // 0: never
+    uint64_t incarnation, epoch;
+    uint32_t phases_done;
+    uint8_t flags;
+    uint64_t dead;           // the incarnation that is proven dead; 0: none
+    uint64_t confirmed_ns;   // when it was asked what it, a voter, confirmed last; for the present epoch
+    uint64_t nudged_ns;      // last heartbeat out of turn, because it knows a newer map
+};
+
+struct member {
+    struct member_config cfg;
+    struct env *env;
+    struct heard heard[ARRAY_IOMS_MAX];
+    uint64_t incarnation;    // 0: never opened
+    bool opened, clean, leaving, closing;
+    uint64_t epoch;          // in which we take part; 0: none
+    uint32_t phase, done;    // running phase; phases done
+    bool serving;
+    uint64_t known_epoch, known_ns; // epoch of the newest map, and since when we know it: silence is counted from there at the earliest
+    uint64_t beat_ns, tick_ns, woke_ns;
+    struct timer tick;
+    // changes of the map: one task, one change at a time
+    struct waitq work, ended_q;
+    bool must_read, ended, busy;
+    int due;                 // enum change
+    uint64_t due_since_ns;
+};
+
+void heartbeat_send_all(struct member *m);
+void heartbeat_take(struct member *m, const struct node_name *from, const struct msg *msg);
+void heartbeat_ping_quiet(struct member *m);
+void heartbeat_forget_leases(struct member *m);
+bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns);
+uint64_t heartbeat_silent_ns(const struct member *m, uint8_t iom, uint64_t now_ns); // counted from what we could have heard
+void member_step(struct member *m);

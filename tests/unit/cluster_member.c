@@ -1,0 +1,415 @@
+// The life of the array with toy owners: it starts in any order, stops when one is lost, starts again, and no two members serve in
+// different epochs at one time.
+#include "cluster/member.h"
+#include "cluster_two_blocks.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <stdio.h>
+
+#define IOMS 4
+#define PHASES 3
+
+struct toy {
+    struct node *node;
+    uint8_t iom;
+    char at[8], disk[8];
+    struct hub *hub;
+    struct reg *reg;
+    struct member *member;
+    struct two_blocks blocks;
+    uint64_t incarnation; // as the store keeps it
+    bool clean, stubborn; // stubborn: does not open its store again after a stop
+    // what happened, kept over restarts
+    uint64_t done_epoch, phase_epoch, serve_epoch;
+    uint32_t done, phase;
+    uint32_t serves, stops;
+};
+static struct toy toy[IOMS];
+static struct world *w;
+static struct cluster_map first;
+static char fault[160];
+static uint64_t serving_polls;
+
+static void violated(const char *what, uint64_t n) {
+    if (!fault[0]) snprintf(fault, sizeof fault, "%s (%llu)", what, (unsigned long long)n);
+}
+
+// ---- the toy owner --------------------------------------------------------------------------------------------------
+static void pause_a_little(struct toy *t) {
+    struct env *e = node_env(t->node);
+    co_sleep_until(e, env_now_ns(e) + MSEC(1) + env_random(e) % MSEC(20), "toy work");
+}
+
+static void toy_open(void *arg) {
+    struct toy *t = arg;
+    pause_a_little(t);
+    t->incarnation++;
+    member_ready(t->member, t->incarnation, t->clean);
+    t->clean = false;
+}
+
+static void toy_phase(void *arg) {
+    struct toy *t = arg;
+    uint64_t epoch = t->phase_epoch;
+    uint32_t phase = t->phase;
+    pause_a_little(t);
+    if (member_epoch(t->member) != epoch) return;
+    t->done_epoch = epoch;
+    t->done = phase + 1;
+    member_phase_done(t->member, epoch, phase);
+}
+
+static void on_phase(void *ctx, uint64_t epoch, uint32_t phase) {
+    struct toy *t = ctx;
+    for (int i = 0; i < IOMS && phase; i++)
+        if (toy[i].done_epoch < epoch || (toy[i].done_epoch == epoch && toy[i].done < phase)) violated("a phase began before all had done the one before", phase);
+    t->phase_epoch = epoch;
+    t->phase = phase;
+    env_spawn(node_env(t->node), "phase", toy_phase, t);
+}
+
+static void on_serve(void *ctx, uint64_t epoch) {
+    struct toy *t = ctx;
+    if (t->done_epoch != epoch || t->done != PHASES) violated("served before recovery was done", epoch);
+    t->serve_epoch = epoch;
+    t->serves++;
+}
+
+static void on_stop(void *ctx, uint64_t epoch, const char *reason) {
+    struct toy *t = ctx;
+    t->stops++;
+    t->serve_epoch = 0;
+    if (!t->stubborn) env_spawn(node_env(t->node), "open again", toy_open, t);
+}
+
+static void on_cast(void *ctx, const struct node_name *from, struct msg *m) {
+    struct toy *t = ctx;
+    if (t->member) member_cast(t->member, from, m);
+    else msg_free(m);
+}
+
+static void toy_main(void *arg) {
+    struct toy *t = arg;
+    struct env *e = node_env(t->node);
+    struct hub_config hc = {.self = {.kind = NODE_IOM, .iom = t->iom, .incarnation = t->incarnation}, .events = {.cast = on_cast, .ctx = t}};
+    memcpy(hc.self.id, first.iom[t->iom].store, 16);
+    t->serve_epoch = 0;
+    t->hub = hub_create(e, &hc);
+    ASSERT(hub_listen(t->hub, t->at) == OK);
+    ASSERT(disk_open(e, &(struct disk_open_args){t->disk, true, KIB(64)}, &t->blocks.d) == OK);
+    struct register_config rc = {.env = e, .hub = t->hub, .iom = t->iom, .storage = {co_story_read, co_story_write, &t->blocks}};
+    memcpy(rc.store, first.iom[t->iom].store, 16);
+    ASSERT(co_register_open(&rc, &t->reg) == OK);
+    struct member_config mc = {.env = e, .hub = t->hub, .reg = t->reg, .iom = t->iom, .phases = PHASES,
+                               .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .ctx = t}};
+    memcpy(mc.store, first.iom[t->iom].store, 16);
+    t->member = member_create(&mc);
+    toy_open(t);
+}
+
+static void toy_start(void *arg) {
+    struct toy *t = arg;
+    if (!node_running(t->node)) node_start(t->node, toy_main, t);
+}
+
+static void toy_kill(struct toy *t, bool power) {
+    t->member = NULL;
+    t->serve_epoch = 0;
+    if (power) node_power_cut(t->node);
+    else node_crash(t->node);
+}
+
+// ---- what must hold at every instant --------------------------------------------------------------------------------
+static bool serves(struct toy *t) {
+    return node_running(t->node) && !node_paused(t->node) && t->member && member_may_serve(t->member);
+}
+
+static void poll(void *arg) {
+    const struct cluster_map *seen = NULL;
+    for (int i = 0; i < IOMS; i++) {
+        if (!serves(&toy[i])) continue;
+        const struct cluster_map *map = register_latest(toy[i].reg);
+        if (map->epoch != toy[i].serve_epoch) violated("serves under a map of another epoch", map->epoch);
+        if (map->iom[i].incarnation != toy[i].incarnation) violated("serves without being admitted", map->epoch);
+        if (seen && seen->epoch != map->epoch) violated("two serve in different epochs", map->epoch);
+        seen = map;
+    }
+    serving_polls += seen != NULL;
+    world_at(w, world_now_ns(w) + MSEC(1), poll, NULL);
+}
+
+static void begin(uint64_t seed, uint32_t reset_ppm) {
+    struct world_options o = world_options_default();
+    o.net_reset_ppm = reset_ppm;
+    w = world_create(seed, &o);
+    fault[0] = 0;
+    serving_polls = 0;
+    struct map_first_iom f[IOMS];
+    for (uint8_t i = 0; i < IOMS; i++) {
+        toy[i] = (struct toy){.iom = i, .clean = true};
+        snprintf(toy[i].at, sizeof toy[i].at, "iom%u", i);
+        snprintf(toy[i].disk, sizeof toy[i].disk, "disk%u", i);
+        toy[i].node = node_add(w, toy[i].at);
+        f[i] = (struct map_first_iom){.at = toy[i].at, .host = toy[i].at};
+        memset(f[i].store, i + 1, 16);
+    }
+    cluster_map_first(&first, (const uint8_t[16]){0}, f, IOMS);
+    for (int i = 0; i < IOMS; i++) two_blocks_format(w, toy[i].disk, &first);
+    poll(NULL);
+}
+
+static void end(void) {
+    assert_string_equal(fault, "");
+    world_destroy(w);
+}
+
+static bool not_all_serve(void *ctx) {
+    for (int i = 0; i < IOMS; i++)
+        if (!serves(&toy[i]) || toy[i].serve_epoch != toy[0].serve_epoch) return true;
+    return false;
+}
+static bool some_serve(void *ctx) {
+    for (int i = 0; i < IOMS; i++)
+        if (serves(&toy[i])) return true;
+    return false;
+}
+static bool until(bool (*pred)(void *), uint64_t limit_ns) { return world_run_while(w, pred, NULL, world_now_ns(w) + limit_ns); }
+static void run_ms(uint64_t ms) { world_run_until(w, world_now_ns(w) + MSEC(ms)); }
+static const struct cluster_map *map_of(int i) { return register_latest(toy[i].reg); }
+
+static void start_all(void) {
+    for (int i = 0; i < IOMS; i++) toy_start(&toy[i]);
+    assert_true(until(not_all_serve, SEC(2)));
+}
+
+// ---- stories --------------------------------------------------------------------------------------------------------
+static void starts_in_any_order(void **state) {
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        begin(seed, 0);
+        for (int i = 0; i < IOMS; i++) world_at(w, world_random_below(w, SEC(3)), toy_start, &toy[i]);
+        assert_true(until(not_all_serve, SEC(5)));
+        assert_int_equal(map_of(0)->epoch, 2);
+        assert_int_equal(map_of(0)->recoveries, 0); // all were clean
+        for (int i = 0; i < IOMS; i++) assert_int_equal(toy[i].serves, 1);
+        run_ms(3000);
+        assert_false(not_all_serve(NULL));
+        assert_int_equal(map_of(0)->version, 3); // nothing changes while all is well
+        end();
+    }
+}
+
+static void starts_soon(void **state) {
+    begin(1, 0);
+    start_all();
+    print_message("all serve after %llu ms\n", (unsigned long long)(world_now_ns(w) / MSEC(1)));
+    assert_true(world_now_ns(w) < MSEC(800));
+    end();
+}
+
+static void one_crashes(void **state) {
+    begin(2, 0);
+    start_all();
+    toy_kill(&toy[1], false);
+    assert_true(until(some_serve, MSEC(2000))); // the silence, and the change
+    run_ms(200);
+    for (int i = 0; i < IOMS; i++) assert_int_equal(toy[i].stops, i == 1 ? 0 : 1);
+    assert_int_equal(map_of(0)->state, ARRAY_STOPPED);
+    struct member_view v;
+    member_suspect_view(toy[0].member, 1, &v);
+    assert_int_equal(v.seen, MEMBER_SILENT);
+    run_ms(3000);
+    toy_start(&toy[1]);
+    assert_true(until(not_all_serve, SEC(2)));
+    assert_int_equal(map_of(0)->epoch, 4);
+    assert_int_equal(map_of(0)->recoveries, 1);
+    end();
+}
+
+// It is back before anybody missed it; its memory is not.
+static void one_restarts_at_once(void **state) {
+    begin(3, 0);
+    start_all();
+    toy_kill(&toy[2], false);
+    toy_start(&toy[2]);
+    uint64_t t = world_now_ns(w);
+    assert_true(until(some_serve, MSEC(500)));
+    assert_true(until(not_all_serve, SEC(2)));
+    print_message("serving again after %llu ms\n", (unsigned long long)((world_now_ns(w) - t) / MSEC(1)));
+    assert_int_equal(map_of(0)->epoch, 4);
+    assert_int_equal(map_of(0)->recoveries, 1);
+    end();
+}
+
+static void all_lose_power(void **state) {
+    begin(4, 0);
+    start_all();
+    for (int i = 0; i < IOMS; i++) toy_kill(&toy[i], true);
+    run_ms(100);
+    for (int i = 0; i < IOMS; i++) toy_start(&toy[i]);
+    assert_true(until(not_all_serve, SEC(3)));
+    assert_int_equal(map_of(0)->epoch, 4);
+    assert_int_equal(map_of(0)->recoveries, 1);
+    end();
+}
+
+static void one_sleeps(void **state) {
+    begin(5, 0);
+    start_all();
+    uint64_t incarnation = toy[0].incarnation;
+    node_pause(toy[0].node);
+    run_ms(3000);
+    assert_false(some_serve(NULL));
+    assert_int_equal(map_of(1)->state, ARRAY_STOPPED);
+    node_resume(toy[0].node);
+    assert_false(serves(&toy[0])); // its lease is over, whatever it knows
+    assert_true(until(not_all_serve, SEC(2)));
+    assert_int_equal(toy[0].incarnation, incarnation + 1);
+    assert_int_equal(node_starts(toy[0].node), 1); // the same process
+    end();
+}
+
+// A short cut is no failure: the lease ends, nothing is served, and all goes on in the same epoch.
+static void short_and_long_cuts(void **state) {
+    begin(6, 0);
+    start_all();
+    world_isolate(toy[3].node);
+    run_ms(1150);
+    assert_false(serves(&toy[3]));
+    assert_true(serves(&toy[0]));
+    world_heal_all(w);
+    assert_true(until(not_all_serve, SEC(1)));
+    assert_int_equal(map_of(0)->epoch, 2);
+    world_isolate(toy[3].node);
+    run_ms(4000);
+    assert_false(some_serve(NULL));
+    world_heal_all(w);
+    assert_true(until(not_all_serve, SEC(3)));
+    assert_int_equal(map_of(0)->epoch, 4);
+    end();
+}
+
+static void one_leaves(void **state) {
+    begin(7, 0);
+    start_all();
+    toy[2].stubborn = true;
+    member_leave(toy[2].member);
+    uint64_t t = world_now_ns(w);
+    assert_true(until(some_serve, SEC(1)));
+    run_ms(20);
+    assert_true(world_now_ns(w) - t < MSEC(60));
+    for (int i = 0; i < IOMS; i++) assert_int_equal(toy[i].stops, 1);
+    run_ms(2000);
+    assert_false(some_serve(NULL));
+    end();
+}
+
+static void owner_knows_of_a_death(void **state) {
+    begin(8, 0);
+    start_all();
+    toy_kill(&toy[3], false);
+    member_proven_dead(toy[0].member, 3, toy[3].incarnation);
+    assert_true(until(some_serve, MSEC(50)));
+    end();
+}
+
+static bool destroyed;
+static bool not_destroyed(void *ctx) { return !destroyed; }
+static void destroy(void *arg) {
+    struct toy *t = arg;
+    struct member *m = t->member;
+    t->member = NULL;
+    co_member_destroy(m);
+    co_register_close(t->reg);
+    hub_destroy(t->hub);
+    co_disk_close(t->blocks.d);
+    destroyed = true;
+}
+
+static void closing_gives_all_back(void **state) {
+    begin(9, 0);
+    start_all();
+    struct env *e = node_env(toy[1].node);
+    destroyed = false;
+    env_spawn(e, "the end", destroy, &toy[1]);
+    assert_true(until(not_destroyed, SEC(5)));
+    run_ms(100);
+    assert_int_equal(mem_used_bytes(e->mem), e->heap_cap * sizeof *e->heap);
+    end();
+}
+
+// ---- faults of all kinds --------------------------------------------------------------------------------------------
+static bool quiet;
+
+static void random_fault(void *arg) {
+    if (quiet) return;
+    struct toy *t = &toy[world_random_below(w, IOMS)], *o = &toy[world_random_below(w, IOMS)];
+    switch (world_random_below(w, 9)) {
+    case 0:
+    case 1:
+        if (!node_running(t->node)) break;
+        toy_kill(t, world_chance(w, 500000));
+        world_at(w, world_now_ns(w) + world_random_below(w, SEC(2)), toy_start, t);
+        break;
+    case 2:
+        for (int i = 0; i < IOMS; i++) {
+            toy_kill(&toy[i], true);
+            world_at(w, world_now_ns(w) + MSEC(1) + world_random_below(w, SEC(1)), toy_start, &toy[i]);
+        }
+        break;
+    case 3:
+        if (t != o) world_cut_link(t->node, o->node, world_chance(w, 500000));
+        break;
+    case 4: world_isolate(t->node); break;
+    case 5:
+    case 6: world_heal_all(w); break;
+    case 7:
+    case 8:
+        if (node_paused(t->node)) node_resume(t->node);
+        else if (node_running(t->node)) node_pause(t->node);
+        break;
+    }
+    world_at(w, world_now_ns(w) + world_random_below(w, SEC(2)), random_fault, NULL);
+}
+
+static void many_faults(void **state) {
+    uint64_t served = 0, epochs = 0;
+    for (uint64_t seed = 100; seed < 125; seed++) {
+        begin(seed, 2000);
+        for (int i = 0; i < IOMS; i++) toy_start(&toy[i]);
+        quiet = false;
+        world_at(w, SEC(1), random_fault, NULL);
+        run_ms(30000);
+        quiet = true;
+        world_heal_all(w);
+        world_options(w)->net_reset_ppm = 0;
+        for (int i = 0; i < IOMS; i++) {
+            if (node_paused(toy[i].node)) node_resume(toy[i].node);
+            toy_start(&toy[i]);
+        }
+        if (!until(not_all_serve, SEC(15))) violated("no progress after the faults", seed);
+        if (fault[0]) fail_msg("seed %llu: %s", (unsigned long long)seed, fault);
+        served += serving_polls;
+        epochs += map_of(0)->epoch;
+        end();
+    }
+    print_message("%llu epochs, serving %llu%% of the time\n", (unsigned long long)epochs, (unsigned long long)served * 100 / (25 * 30000));
+    assert_true(epochs > 200 && served > 25 * 3000);
+}
+
+static void bad_configs(void **state) {
+    assert_null(member_config_fault(&(struct member_config){0}));
+    assert_non_null(member_config_fault(&(struct member_config){.silence_ns = MSEC(600)}));
+    assert_non_null(member_config_fault(&(struct member_config){.lease_ns = MSEC(1450)}));
+    assert_non_null(member_config_fault(&(struct member_config){.heartbeat_ns = MSEC(300)}));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_configs), cmocka_unit_test(starts_in_any_order), cmocka_unit_test(starts_soon),
+        cmocka_unit_test(one_crashes), cmocka_unit_test(one_restarts_at_once), cmocka_unit_test(all_lose_power),
+        cmocka_unit_test(one_sleeps), cmocka_unit_test(short_and_long_cuts), cmocka_unit_test(one_leaves),
+        cmocka_unit_test(owner_knows_of_a_death), cmocka_unit_test(closing_gives_all_back), cmocka_unit_test(many_faults),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
