@@ -182,6 +182,7 @@ err co_batch_pages(struct batch *b, uint64_t *need) {
 // ---- applying
 void batch_apply_trees(struct batch *b) {
     struct store *s = b->s;
+    tcache_applying(s, true);
     for (int t = 0; t < TREE_COUNT; t++) {
         bool small = false;
         const uint8_t *ops = b->ops[t].p;
@@ -200,6 +201,7 @@ void batch_apply_trees(struct batch *b) {
         s->trees[t].note_epoch = b->note[t].epoch;
         s->trees[t].note_number = b->note[t].number;
     }
+    tcache_applying(s, false);
 }
 bool batch_apply_blocks(struct batch *b, lsn at) {
     struct store *s = b->s;

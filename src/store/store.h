@@ -105,13 +105,17 @@ struct sync_point store_now(const struct store *s); // all batches applied and a
 MUST_USE err co_store_sync(struct store *s, struct sync_point p); // returns at once if already covered by a flush
 bool store_synced(const struct store *s, struct sync_point p);
 lsn store_durable(const struct store *s);
-void store_retain(struct store *s, lsn from); // journal from here on is kept (and replayed as notes) over checkpoints; default: keep nothing
-MUST_USE err co_store_checkpoint(struct store *s); // also runs by itself by dirty pages, journal use and age of released blocks
+// All batches with an lsn above `from` stay in the journal, and are replayed as notes, over checkpoints; lsn 0: nothing is kept
+// (the default; at open, what the last opening kept until this is called). At most half of the ring is given to it: who
+// has fallen back farther finds a gap in the replayed numbers and takes the whole tree.
+void store_retain(struct store *s, lsn from);
+MUST_USE err co_store_checkpoint(struct store *s); // also runs by itself by dirty pages, journal use and the number of released blocks
 
 // ---- blocks
 uint64_t store_blocks_total(const struct store *s);
 uint64_t store_blocks_free(const struct store *s);  // what new data can have: without the reserve and reservations
-bool store_reserve(struct store *s, uint64_t blocks);   // a promise of places; false: ERR_NOSPC for the caller
+// A promise of places; false: ERR_NOSPC for the caller. It holds as long as all who allocate new data reserve first.
+bool store_reserve(struct store *s, uint64_t blocks);
 void store_unreserve(struct store *s, uint64_t blocks); // given back, or just turned into an allocation
 // One run of up to `want` blocks (fewer when fragmented), found next to the last one; in memory only until batch_alloc names it.
 // use_reserve: parity and recovery may go below the reserve. ERR_NOSPC. May wait for a checkpoint that frees released blocks.

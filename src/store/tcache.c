@@ -63,8 +63,8 @@ static void frame_free(struct store *s, struct tframe *f) {
     s->cache.free[s->cache.free_len++] = f->number;
     s->cache.used--;
 }
-// Evicts one clean page that the hand has passed before without its being used since; at most two rounds.
-static void evict(struct store *s) {
+// Evicts one clean page that the hand has passed before without its being used since; at most two rounds. False: none.
+static bool evict(struct store *s) {
     struct tcache *c = &s->cache;
     for (uint32_t turns = 2 * c->frames_len; turns > 0; turns--) {
         struct tframe *f = c->frames[c->hand];
@@ -73,10 +73,11 @@ static void evict(struct store *s) {
         if (!f->used) {
             hash_del(c, f);
             frame_free(s, f);
-            return;
+            return true;
         }
         f->used = false;
     }
+    return false;
 }
 static struct tframe *frame_add(struct store *s) {
     struct tcache *c = &s->cache;
@@ -95,11 +96,17 @@ static struct tframe *frame_add(struct store *s) {
 }
 static struct tframe *frame_take(struct store *s) { // of no state yet
     struct tcache *c = &s->cache;
-    if (c->used >= c->limit) evict(s);
+    while (!c->applying && c->used >= c->limit && evict(s)) {}
     struct tframe *f = c->free_len > 0 ? c->frames[c->free[--c->free_len]] : frame_add(s);
     c->used++;
     f->used = true;
     return f;
+}
+// While a batch is applied nothing is evicted, for it needs what it has found in memory; what that was too much goes now.
+void tcache_applying(struct store *s, bool begins) {
+    struct tcache *c = &s->cache;
+    c->applying = begins;
+    while (!begins && c->used > c->limit && evict(s)) {}
 }
 static void orphan_free(struct store *s, struct tframe *f) {
     if (f->orphan && f->pins == 0 && f->state != TFRAME_WRITING) frame_free(s, f); // it left the hash as it became one
