@@ -27,6 +27,7 @@ void names_destroy(struct names *n);
 // ---- service. Every call of an MX or IOM with a type in names' table; answers with hub_reply, I10: only when the proxy has what the reply shows.
 bool names_takes(uint16_t type);
 void co_names_call(struct names *n, struct inbound *in);   // runs in the task of the request
+MUST_USE err co_names_serve(struct names *n, const struct msg *m, struct msg **reply); // the same without a hub: *reply may be NULL (envelope alone)
 void names_receive(struct names *n, iom_id from, struct msg *m); // MSG_MIRROR from the ward, MSG_MIRROR_ACK from the proxy; owns m; never waits
 void names_session_gone(struct names *n, const uint8_t session[16]); // its connection closed: the lease runs
 MUST_USE err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end); // for rows whose starter is this IOM
@@ -44,6 +45,7 @@ struct names_replay;
 struct names_replay *names_replay_new(struct env *e);
 void names_replay_note(void *replay, enum tree_id tree, uint64_t epoch, uint64_t number, const uint8_t *ops, uint32_t ops_len, lsn at);
 void names_take_replay(struct names *n, struct names_replay *r); // owns r
+struct names_replay *names_leave_replay(struct names *n); // before names_destroy, if the store stays open: for the next names over it
 
 // ---- check: every CNODE, DIRENT, link count, parent; mirror equals own tree (by digest). One sentence per fault. Online or on opened stores.
 struct names_stats { uint64_t objects, dirents, requests, slots_replayed, mirror_batches, intents; };

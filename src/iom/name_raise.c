@@ -1,0 +1,142 @@
+// RAISE, END_DURABLE, SYNC_META, TOUCH: what writes do to the attributes of their file.
+//
+// A size only grows here. The count of truncates that a write carries must be the object's: a lower one is refused, its writer asks again.
+// A touch tells late (up to a second) that data changed: it always moves the change counter, but the times only if nobody has
+// set attributes since the data changed, or the times that cp -p and tar set would be lost.
+#include "iom/name_inside.h"
+
+static void reply_size(struct request *r, uint64_t size, uint64_t durable, uint32_t truncates) {
+    struct rep_size rep = {.size = le64_of(size), .durable_size = le64_of(durable), .truncates = le32_of(truncates)};
+    r->reply_len = sizeof rep - sizeof rep.env;
+    memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
+}
+
+// mtime 0: only the size. *c: as it is afterwards.
+static err co_raise(struct request *r, struct handle h, uint64_t end, uint64_t mtime_ns, uint32_t truncates, struct cnode *c) {
+    struct names *n = r->n;
+    struct lockset locks;
+    err e = co_object_lock(n, h, &locks, c);
+    if (e != OK) return e;
+    bool grows = end > c->size;
+    if (c->type != OBJ_FILE) e = ERR_INVAL;
+    else if (truncates < c->truncates) e = ERR_TRUNCATED;
+    else if (end > OBJECT_BYTES_MAX) e = ERR_FBIG;
+    if (e == OK && (grows || mtime_ns != 0)) {
+        c->size = MAX(c->size, end);
+        c->flags |= CNODE_RAISED;
+        if (mtime_ns != 0) c->mtime_ns = mtime_ns;
+        c->ctime_ns = MAX(c->ctime_ns, env_wall_ns(n->env));
+        c->change++;
+        e = co_object_put(r, c);
+        if (e == OK && grows) object_changed(n, h, r->shows);
+    }
+    lockset_release(n, &locks);
+    return e;
+}
+
+err co_name_raise(struct request *r) {
+    const struct req_raise *q = (const void *)r->m->body;
+    struct handle h = wire_handle_at(&q->handle);
+    struct cnode c;
+    err e = co_raise(r, h, le64_get(q->end), le64_get(q->mtime_ns), le32_get(q->truncates), &c);
+    if (e != OK) return e;
+    uint64_t number = object_number(r->n, h);
+    if (q->durable) e = co_mirror_durable(r->n, number);
+    reply_size(r, c.size, mirror_is_durable(r->n, number) ? c.size : 0, c.truncates);
+    return e;
+}
+
+err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) {
+    struct request *r = mem_alloc(n->mem, sizeof *r);
+    struct cnode c;
+    r->n = n;
+    n->tasks++;
+    err e = n->stopping ? ERR_STOPPED : co_raise(r, h, end, 0, truncates, &c);
+    if (e == OK) e = co_mirror_durable(n, object_number(n, h));
+    if (e == OK) *durable_end = c.size;
+    if (--n->tasks == 0) waitq_wake_all(n->env, &n->idle);
+    mem_free(n->mem, r);
+    return e;
+}
+
+err co_name_end_durable(struct request *r) {
+    const struct req_end_durable *q = (const void *)r->m->body;
+    uint64_t durable = 0;
+    err e = co_names_end_durable(r->n, wire_handle_at(&q->handle), le64_get(q->end), le32_get(q->truncates), &durable);
+    reply_size(r, durable, durable, le32_get(q->truncates));
+    return e;
+}
+
+// fsync of a directory means its entries, of a file its attributes: all that was applied here until now.
+err co_name_sync_meta(struct request *r) {
+    struct cnode c;
+    err e = co_look_object(r->n, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle));
+    if (e == OK) e = co_cnode_live(r->n, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle), &c);
+    if (e == OK) e = co_mirror_durable(r->n, r->n->mirror.number);
+    if (e == OK) reply_size(r, c.size, c.size, c.truncates);
+    return e;
+}
+
+// ---- touches: gathered, an object once
+struct touch { struct handle h; uint64_t mtime_ns; };
+
+void touches_init(struct names *n) { map_init(&n->touches, n->mem); }
+
+void touches_fini(struct names *n) {
+    MAP_FOR(&n->touches, it) mem_free(n->mem, it.value);
+    map_fini(&n->touches);
+}
+
+void names_touch(struct names *n, struct handle h, uint64_t mtime_ns) {
+    if (n->stopping || h.starter != n->c.self.n) return;
+    struct touch *t = map_get(&n->touches, handle_hash(h));
+    if (t == NULL) {
+        t = mem_alloc(n->mem, sizeof *t);
+        t->h = h;
+        map_put(&n->touches, handle_hash(h), t);
+    }
+    t->mtime_ns = MAX(t->mtime_ns, mtime_ns);
+    waitq_wake_all(n->env, &n->touch_work);
+}
+
+static err co_touch_one(struct names *n, struct handle h, uint64_t mtime_ns) {
+    struct lockset locks;
+    struct cnode c;
+    err e = co_object_lock(n, h, &locks, &c);
+    if (e != OK) return e;
+    if (mtime_ns > c.ctime_ns) c.mtime_ns = c.ctime_ns = mtime_ns;
+    c.change++;
+    c.flags |= CNODE_RAISED;
+    struct rec_cnode rec;
+    struct key k = cnode_key(h);
+    struct batch *b = batch_new(n->store);
+    batch_put(b, TREE_META, &k, &rec, cnode_encode(&c, &rec));
+    uint64_t number;
+    e = co_mirror_commit(n, b, &number);
+    lockset_release(n, &locks);
+    return e;
+}
+
+static struct touch *touch_any(struct names *n) {
+    MAP_FOR(&n->touches, it) return map_del(&n->touches, it.key);
+    return NULL;
+}
+
+void co_touches_apply(struct names *n) {
+    struct touch *t;
+    while (!n->stopping && (t = touch_any(n)) != NULL) {
+        err e = co_touch_one(n, t->h, t->mtime_ns);
+        if (e != OK && e != ERR_STALE && e != ERR_STOPPED)
+            LOG(n->env, TRACE_WARN, "names: times of a written file could not be kept: %s", err_name(e));
+        mem_free(n->mem, t);
+    }
+}
+
+// From another IOM's rows; answered when it is done: its fsync hangs on it.
+err co_name_touch(struct request *r) {
+    const struct req_touch *q = (const void *)r->m->body;
+    struct handle h = wire_handle_at(&q->handle);
+    if (h.starter != r->n->c.self.n) return ERR_STALE;
+    err e = co_touch_one(r->n, h, le64_get(q->mtime_ns));
+    return e == ERR_STALE ? OK : e;
+}

@@ -1,0 +1,228 @@
+// Truncates: a file gets shorter.
+//
+//   INTENT (new size, count + 1), durable ── DISCARD to all members from the first segment wholly beyond ── ZERO for the rest of the last
+//   stripe ── one batch: size, count, INTENT gone, the reply
+//
+// While the INTENT stands the object is held: nobody learns a count, raises the size or starts another truncate. Members keep the new count with
+// the discard, so a write that carries the old one is refused there, and a discard that comes twice is done once. A restart finds the INTENT
+// and does it again (recovery phase 2). What a write that was never answered left beyond the size lies in the same places and goes too.
+#include "iom/name_inside.h"
+
+static struct intent_id truncate_id(struct handle h) {
+    struct intent_id id;
+    handle_put(id.b, h);
+    return id;
+}
+
+static uint64_t truncate_key(struct handle h) { return hold_key(HOLD_TRUNCATE, h, (struct name){0}); }
+
+struct hold *truncate_open(struct names *n, struct handle h) {
+    return map_count(&n->holds) == 0 ? NULL : hold_find(n, truncate_key(h), NULL);
+}
+
+// ---- the members
+struct fan { // one message to all members at once
+    struct names *n;
+    struct group done;
+    struct handle h;
+    struct refmap map;
+    uint64_t from, len; // len: zero this range. Else discard from this segment
+    uint32_t truncates;
+    bool gone, zero;
+};
+struct fan_one { struct fan *f; iom_id to; };
+
+static struct msg *fan_msg(const struct fan *f) {
+    const struct names_port *port = &f->n->port;
+    struct msg *m;
+    if (f->zero) {
+        m = port->msg(port->ctx, MSG_ZERO, sizeof(struct req_zero));
+        struct req_zero *q = (void *)m->body;
+        wire_handle_put(&q->handle, f->h);
+        refmap_put(q->map.b, &f->map);
+        q->off = le64_of(f->from);
+        q->len = le64_of(f->len);
+        q->truncates = le32_of(f->truncates);
+    } else {
+        m = port->msg(port->ctx, MSG_DISCARD, sizeof(struct req_discard));
+        struct req_discard *q = (void *)m->body;
+        wire_handle_put(&q->handle, f->h);
+        refmap_put(q->map.b, &f->map);
+        q->from_seg = le64_of(f->from);
+        q->truncates = le32_of(f->truncates);
+        q->gone = f->gone;
+    }
+    return m;
+}
+
+static err co_fan_here(struct fan *f) {
+    const struct names_port *port = &f->n->port;
+    return f->zero ? port->co_zero(port->ctx, f->h, &f->map, f->from, f->len, f->truncates)
+                   : port->co_discard(port->ctx, f->h, &f->map, f->from, f->truncates, f->gone);
+}
+
+static err co_fan_there(struct fan *f, iom_id to) {
+    struct msg *m = fan_msg(f), *reply = NULL;
+    err e = co_call_iom(f->n, to, m, &reply);
+    msg_free(m);
+    if (e == OK) msg_free(reply);
+    return e;
+}
+
+// Nothing here is optional: a member that refuses is asked again until this IOM stops.
+static err co_fan_to(struct fan *f, iom_id to) {
+    for (;;) {
+        err e = iom_eq(to, f->n->c.self) ? co_fan_here(f) : co_fan_there(f, to);
+        if (e == OK) return OK;
+        if (f->n->stopping) return ERR_STOPPED;
+        LOG(f->n->env, TRACE_WARN, "names: IOM %u does not discard: %s", to.n, err_name(e));
+        co_sleep_until(f->n->env, env_now_ns(f->n->env) + MSEC(100), "discard again");
+    }
+}
+
+static void co_fan_task(struct names *n, void *arg) {
+    struct fan_one o = *(struct fan_one *)arg;
+    mem_free(n->mem, arg);
+    group_done(n->env, &o.f->done, co_fan_to(o.f, o.to));
+}
+
+static err co_fan_out(struct fan *f) {
+    group_init(&f->done);
+    for (uint8_t i = 0; i < f->map.span; i++) {
+        struct fan_one *o = mem_alloc(f->n->mem, sizeof *o);
+        *o = (struct fan_one){f, refmap_member(&f->map, i)};
+        group_add(&f->done);
+        names_task(f->n, f->zero ? "zero" : "discard", co_fan_task, o);
+    }
+    return co_group_wait(f->n->env, &f->done, "members discard");
+}
+
+err co_members_discard(struct names *n, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone) {
+    struct fan f = {.n = n, .h = h, .map = *m, .from = from_seg, .truncates = truncates, .gone = gone};
+    return co_fan_out(&f);
+}
+
+err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates) {
+    struct fan f = {.n = n, .h = h, .map = *m, .from = off, .len = len, .truncates = truncates, .zero = true};
+    return len == 0 ? OK : co_fan_out(&f);
+}
+
+// ---- a truncate
+static err co_truncate_members(struct names *n, struct handle h, const struct refmap *m, uint64_t size, uint32_t truncates) {
+    uint64_t stripe = geo_data(m) * refmap_quantum(m);
+    err e = co_members_discard(n, h, m, geo_segs_of_size(m, size), truncates, false);
+    return e == OK ? co_members_zero(n, h, m, size, ROUND_UP(size, stripe) - size, truncates) : e;
+}
+
+static struct key truncate_record_key(struct handle h) { return key_make(KIND_INTENT, truncate_id(h).b, ROLE_TRUNCATE); }
+
+static err co_truncate_begin(struct names *n, struct cnode *c, uint64_t size) { // ERR_CONFLICT: nothing to cut any more
+    struct lockset locks;
+    err e = co_object_lock(n, c->h, &locks, c);
+    if (e != OK) return e;
+    if (size >= c->size) e = ERR_CONFLICT;
+    uint64_t number = 0;
+    if (e == OK) {
+        struct rec_truncate rec = {.size = le64_of(size), .truncates = le32_of(c->truncates + 1)};
+        wire_handle_put(&rec.handle, c->h);
+        refmap_put(rec.map.b, &c->map);
+        struct intent_id id = truncate_id(c->h);
+        struct key k = truncate_record_key(c->h);
+        struct batch *b = batch_new(n->store);
+        batch_urgent(b); // space is about to be freed
+        batch_put(b, TREE_META, &k, &rec, sizeof rec);
+        hold_take(n, truncate_key(c->h), HOLD_TRUNCATE, &id, false);
+        e = co_mirror_commit(n, b, &number);
+        if (e != OK) hold_free(n, truncate_key(c->h), false);
+    }
+    lockset_release(n, &locks);
+    return e == OK ? co_mirror_durable(n, number) : e;
+}
+
+// The last batch; `r` and `change` are absent after a restart.
+static err co_truncate_end(struct names *n, struct request *r, struct handle h, uint64_t size, uint32_t truncates,
+                           void (*change)(void *arg, struct cnode *c), void *arg) {
+    struct lockset locks = {.len = 0};
+    struct cnode c;
+    lockset_add(&locks, h);
+    co_lockset_take(n, &locks);
+    err e = co_cnode_get(n, h, &c);
+    if (e == OK) {
+        struct rec_cnode rec;
+        struct key k = cnode_key(h), intent = truncate_record_key(h);
+        struct batch *b = batch_new(n->store);
+        batch_urgent(b);
+        c.size = size;
+        c.truncates = truncates;
+        if (change != NULL) change(arg, &c);
+        else c.change++, c.mtime_ns = c.ctime_ns = env_wall_ns(n->env);
+        batch_put(b, TREE_META, &k, &rec, cnode_encode(&c, &rec));
+        batch_del(b, TREE_META, &intent);
+        if (r != NULL) {
+            request_attr(r, &c);
+            e = co_request_commit(r, b);
+        } else {
+            uint64_t number;
+            e = co_mirror_commit(n, b, &number);
+        }
+        if (e == OK) object_changed(n, h, n->mirror.number);
+    }
+    if (e == OK) hold_free(n, truncate_key(h), false);
+    lockset_release(n, &locks);
+    return e;
+}
+
+err co_truncate(struct request *r, struct cnode *c, uint64_t size, void (*change)(void *arg, struct cnode *c), void *arg) {
+    struct names *n = r->n;
+    err e = co_truncate_begin(n, c, size);
+    if (e == OK) e = co_truncate_members(n, c->h, &c->map, size, c->truncates + 1);
+    return e == OK ? co_truncate_end(n, r, c->h, size, c->truncates + 1, change, arg) : e;
+}
+
+// ---- after a restart
+static err co_truncate_next(struct names *n, struct key *k, struct rec_truncate *rec) { // ERR_NOENT at the end
+    for (;; *k = key_next(*k)) {
+        uint8_t val[RECORD_BYTES_MAX];
+        uint32_t len;
+        err e = co_tree_seek(n->store, TREE_META, k, val, sizeof val, &len);
+        if (e == OK && key_kind(k) != KIND_INTENT) e = ERR_NOENT;
+        if (e == OK && key_number(k) != ROLE_TRUNCATE) continue;
+        if (e == OK && len != sizeof *rec) e = ERR_FORMAT;
+        if (e == OK) memcpy(rec, val, sizeof *rec);
+        return e;
+    }
+}
+
+static struct key intents_first(void) {
+    static const uint8_t zero[16];
+    return key_make(KIND_INTENT, zero, 0);
+}
+
+err co_truncates_load(struct names *n) {
+    struct rec_truncate rec;
+    struct key k = intents_first();
+    err e;
+    for (; (e = co_truncate_next(n, &k, &rec)) == OK; k = key_next(k)) {
+        struct handle h = wire_handle_at(&rec.handle);
+        struct intent_id id = truncate_id(h);
+        hold_take(n, truncate_key(h), HOLD_TRUNCATE, &id, false);
+    }
+    return e == ERR_NOENT ? OK : e;
+}
+
+err co_truncates_recover(struct names *n) {
+    struct rec_truncate rec;
+    struct key k = intents_first();
+    err e;
+    for (; (e = co_truncate_next(n, &k, &rec)) == OK; k = key_next(k)) {
+        struct handle h = wire_handle_at(&rec.handle);
+        struct refmap m;
+        uint64_t size = le64_get(rec.size);
+        uint32_t truncates = le32_get(rec.truncates);
+        e = refmap_at(&m, rec.map.b);
+        if (e == OK) e = co_truncate_members(n, h, &m, size, truncates);
+        if (e == OK) e = co_truncate_end(n, NULL, h, size, truncates, NULL, NULL);
+        if (e != OK) return e;
+    }
+    return e == ERR_NOENT ? OK : e;
+}
