@@ -1,0 +1,342 @@
+// mendfs check (fsck): online the running array verifies its rows; offline this process opens all stores and verifies them, then
+// the rows, by the IOMs' own code: each store gets its rows, which ask each other over the sockets of the IOMs that do not run.
+//
+// Offline, what was not stopped cleanly has updates that no recovery has settled. Rows are not verified then, and the stores are left
+// as unclean as they were, so that the next start recovers.
+#include "cli/cli.h"
+#include "cli/proc.h"
+#include "cli/tool.h"
+#include "iom/records.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FAULTS_SHOWN 200u
+
+struct totals {
+    uint64_t rows, blocks, faults, told;
+};
+struct check {
+    const struct conf *conf;
+    struct totals sum;
+    bool ran; // to its end
+};
+
+static void tell_fault(struct totals *t, uint8_t iom, const char *sentence) {
+    if (t->told++ < FAULTS_SHOWN) say("IOM %u: %s", iom, sentence);
+    if (t->told == FAULTS_SHOWN) say("(further faults are only counted)");
+}
+
+// ---- online
+struct verification {
+    struct tool *t;
+    struct check *c;
+    uint8_t iom;
+    struct group *all;
+};
+
+static void tell_lines(struct totals *t, uint8_t iom, struct slice s) {
+    char line[512];
+    const uint8_t *p = s.len_bytes ? slice_data(s) : NULL, *end = p ? p + s.len_bytes : NULL;
+    while (p < end) {
+        const uint8_t *nl = memchr(p, '\n', (size_t)(end - p));
+        size_t len = (size_t)((nl ? nl : end) - p);
+        snprintf(line, sizeof line, "%.*s", (int)MIN(len, sizeof line - 1), (const char *)p);
+        tell_fault(t, iom, line);
+        p += len + 1;
+    }
+}
+
+static err take_verified(struct check *c, uint8_t iom, const struct msg *reply) {
+    const struct rep_verify *r = (const struct rep_verify *)reply->body;
+    if (reply->body_len < sizeof *r) return ERR_VERSION;
+    c->sum.rows += le64_get(r->rows);
+    c->sum.blocks += le64_get(r->blocks);
+    c->sum.faults += le64_get(r->faults);
+    tell_lines(&c->sum, iom, reply->payload);
+    return OK;
+}
+
+static err co_control(struct verification *v, enum control_op op, struct msg **reply) {
+    struct msg *q = hub_msg(v->t->hub, MSG_CONTROL, sizeof(struct req_control));
+    ((struct req_control *)q->body)->op = (uint8_t)op;
+    return co_call(hub_peer(v->t->hub, (iom_id){v->iom}, v->c->conf->iom[v->iom].at), q, &(struct call_opts){0}, reply);
+}
+
+static void co_settle_one(void *arg) {
+    struct verification *v = arg;
+    struct msg *reply;
+    err e = co_control(v, CONTROL_SYNC, &reply);
+    msg_free(reply);
+    if (e) warn("IOM %u could not settle its rows: %s", v->iom, err_text(e));
+    group_done(v->t->e, v->all, e);
+}
+
+static void co_verify_one(void *arg) {
+    struct verification *v = arg;
+    struct msg *reply;
+    err e = co_control(v, CONTROL_VERIFY, &reply);
+    if (!e) e = take_verified(v->c, v->iom, reply);
+    msg_free(reply);
+    if (e) warn("IOM %u could not verify its rows: %s", v->iom, err_text(e));
+    group_done(v->t->e, v->all, e);
+}
+
+static err co_all(struct tool *t, struct check *c, void (*co_one)(void *arg), const char *label) {
+    struct verification v[ARRAY_IOMS_MAX];
+    struct group all;
+    group_init(&all);
+    for (uint8_t i = 0; i < c->conf->ioms; i++) {
+        v[i] = (struct verification){t, c, i, &all};
+        group_add(&all);
+        env_spawn(t->e, "check: one IOM", co_one, &v[i]);
+    }
+    return co_group_wait(t->e, &all, label);
+}
+
+static bool co_array_serves(struct tool *t, const struct conf *c) {
+    struct addresses a;
+    struct iom_answer answers[ARRAY_IOMS_MAX];
+    struct shown s;
+    addresses_of(c, &a);
+    co_ask_status(t, &a, env_now_ns(t->e) + SEC(2), answers);
+    show(c->ioms, answers, &s);
+    return s.array == ARRAY_RUNNING && s.up == c->ioms;
+}
+
+static void co_check_online(struct tool *t) {
+    struct check *c = t->arg;
+    if (!co_array_serves(t, c->conf)) {
+        warn("not all IOMs are up");
+        return;
+    }
+    if (co_all(t, c, co_settle_one, "check: until all is settled") == OK)
+        c->ran = co_all(t, c, co_verify_one, "check: answers of the IOMs") == OK;
+}
+
+// ---- offline: the stores
+struct member {
+    struct offline *o;
+    uint8_t iom;
+    struct disk *disk;
+    struct store *store;
+    struct names_replay *replay;
+    struct hub *hub;
+    struct peer *peer[ARRAY_IOMS_MAX];
+    struct rows *rows;
+};
+struct offline {
+    struct tool *t;
+    struct check *c;
+    struct member member[ARRAY_IOMS_MAX];
+};
+
+static void store_fault(void *ctx, const char *sentence) {
+    struct member *m = ctx;
+    tell_fault(&m->o->c->sum, m->iom, sentence);
+}
+
+static void record_refs(void *ctx, enum tree_id t, const struct key *k, const void *val, uint32_t len,
+                        void (*emit)(void *arg, block_addr at, uint32_t n), void *arg) {
+    if (t == TREE_LOCAL) row_record_refs(k, val, len, emit, arg);
+}
+
+static err co_member_open(struct member *m, char why[160]) {
+    struct env *e = m->o->t->e;
+    const struct conf *c = m->o->c->conf;
+    struct store_ident id;
+    uint64_t incarnation;
+    char path[PATH_MAX];
+    conf_store_path(c, m->iom, path);
+    snprintf(why, 160, "%s", "");
+    err r = disk_open(e, &(struct disk_open_args){.path = path}, &m->disk);
+    if (r) return r;
+    r = co_store_peek(m->disk, &id, &incarnation, why);
+    if (r) return r;
+    if (memcmp(id.cluster, c->cluster, 16) || id.iom != m->iom) return ERR_CLUSTER;
+    m->replay = names_replay_new(e);
+    struct store_hooks h = {.replay_note = names_replay_note, .ctx = m->replay};
+    r = co_store_open(m->disk, NULL, &h, &m->store);
+    if (r) snprintf(why, 160, "%.159s", m->o->t->error.text);
+    return r;
+}
+
+static bool co_members_open(struct offline *o) {
+    bool all = true;
+    for (uint8_t i = 0; i < o->c->conf->ioms; i++) {
+        char why[160], path[PATH_MAX];
+        o->member[i] = (struct member){.o = o, .iom = i};
+        err e = co_member_open(&o->member[i], why);
+        conf_store_path(o->c->conf, i, path);
+        if (e) warn("IOM %u: the store %s cannot be opened: %s", i, path, why[0] ? why : err_text(e));
+        all &= !e;
+    }
+    return all;
+}
+
+static bool co_stores_verify(struct offline *o) {
+    for (uint8_t i = 0; i < o->c->conf->ioms; i++) {
+        struct member *m = &o->member[i];
+        struct store_verify v = {.refs = record_refs, .fault = store_fault, .ctx = m};
+        uint64_t faults = 0, blocks = 0;
+        err e = co_store_verify(m->store, &v, &faults, &blocks);
+        o->c->sum.faults += faults;
+        o->c->sum.blocks += blocks;
+        if (e) warn("IOM %u: the store could not be verified: %s", i, err_text(e));
+        if (e) return false;
+    }
+    return true;
+}
+
+static uint64_t co_unsettled(struct store *s) {
+    static const uint8_t none[16];
+    uint8_t value[RECORD_BYTES_MAX];
+    uint32_t len;
+    uint64_t n = 0;
+    struct key k = key_make(KIND_UPDATE, none, 0);
+    while (co_tree_seek(s, TREE_LOCAL, &k, value, sizeof value, &len) == OK && key_kind(&k) == KIND_UPDATE) {
+        n++;
+        k = key_next(k);
+    }
+    return n;
+}
+
+// ---- offline: the rows
+static void drop_post(void *ctx, iom_id to, struct msg *m) { msg_free(m); }
+static struct msg *make_msg(void *ctx, uint16_t type, uint32_t len) { return hub_msg(((struct member *)ctx)->hub, type, len); }
+static err co_ask_peer(void *ctx, iom_id to, struct msg *q, struct msg **reply) {
+    return co_call(((struct member *)ctx)->peer[to.n], q, &(struct call_opts){0}, reply);
+}
+static err co_no_end(void *ctx, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) { return ERR_STOPPED; }
+static void no_touch(void *ctx, struct handle h, uint64_t mtime_ns) {}
+
+struct row_question {
+    struct member *m;
+    struct inbound *in;
+};
+static void row_question_task(void *arg) {
+    struct row_question *q = arg;
+    rows_call(q->m->rows, q->in);
+    mem_free(q->m->o->t->e->mem, q);
+}
+static void on_call(void *ctx, struct inbound *in) {
+    struct member *m = ctx;
+    if (in->m->type != MSG_VERIFY || !m->rows) {
+        hub_reply(in, NULL, ERR_STOPPED);
+        return;
+    }
+    struct row_question *q = mem_alloc(m->o->t->e->mem, sizeof *q);
+    *q = (struct row_question){m, in};
+    env_spawn(m->o->t->e, "check: rows asked", row_question_task, q);
+}
+
+static err rows_open(struct member *m) {
+    const struct conf *c = m->o->c->conf;
+    const struct store_ident *id = store_ident(m->store);
+    struct env *e = m->o->t->e;
+    struct hub_config h = {.self = {.kind = NODE_IOM, .iom = m->iom, .incarnation = store_incarnation(m->store)},
+                           .events = {.call = on_call, .ctx = m}};
+    memcpy(h.cluster, id->cluster, 16);
+    memcpy(h.self.id, id->store, 16);
+    m->hub = hub_create(e, &h);
+    for (uint8_t i = 0; i < c->ioms; i++)
+        if (i != m->iom) m->peer[i] = hub_peer(m->hub, (iom_id){i}, c->iom[i].at);
+    struct rows_port port = {.ctx = m, .post = drop_post, .msg = make_msg, .co_call = co_ask_peer, .co_end_durable = co_no_end, .touch = no_touch};
+    m->rows = rows_create(e, m->store, (iom_id){m->iom}, &port, NULL);
+    return hub_listen(m->hub, c->iom[m->iom].at);
+}
+
+static bool co_rows_check(struct offline *o) {
+    uint8_t ioms = o->c->conf->ioms;
+    err e = OK;
+    for (uint8_t i = 0; i < ioms && !e; i++) e = rows_open(&o->member[i]);
+    for (uint8_t i = 0; i < ioms && !e; i++) {
+        uint64_t rows = 0, faults = 0;
+        e = co_rows_verify(o->member[i].rows, store_fault, &o->member[i], &rows, &faults);
+        o->c->sum.rows += rows;
+        o->c->sum.faults += faults;
+    }
+    if (e) warn("the rows could not be verified: %s", o->t->error.text[0] ? o->t->error.text : err_text(e));
+    for (uint8_t i = 0; i < ioms; i++) {
+        struct member *m = &o->member[i];
+        if (m->rows) co_rows_stop(m->rows, false);
+        if (m->rows) rows_destroy(m->rows);
+        if (m->hub) hub_destroy(m->hub);
+    }
+    return !e;
+}
+
+// A store that was clean is closed as clean; another one stays as a crash left it.
+static void co_members_close(struct offline *o) {
+    for (uint8_t i = 0; i < o->c->conf->ioms; i++) {
+        struct member *m = &o->member[i];
+        err e = OK;
+        if (m->store && store_was_clean(m->store)) e = co_store_close(m->store);
+        else if (m->store) co_store_abandon(m->store);
+        if (e) warn("IOM %u: its store could not be closed: %s", i, err_text(e));
+        if (m->disk) co_disk_close(m->disk);
+    }
+}
+
+static void co_check_offline(struct tool *t) {
+    struct check *c = t->arg;
+    struct offline *o = mem_alloc(t->e->mem, sizeof *o);
+    uint64_t unsettled = 0;
+    *o = (struct offline){.t = t, .c = c};
+    if (co_members_open(o) && co_stores_verify(o)) {
+        for (uint8_t i = 0; i < c->conf->ioms; i++) unsettled += co_unsettled(o->member[i].store);
+        if (unsettled)
+            warn("%llu updates are not settled, as the array was not stopped cleanly: its rows are verified once it has recovered "
+                 "(mendfs up, then mendfs check)", (unsigned long long)unsettled);
+        c->ran = unsettled || co_rows_check(o);
+    }
+    co_members_close(o);
+    mem_free(t->e->mem, o);
+}
+
+// ---- the command
+static uint8_t count_running(const struct conf *c) {
+    uint8_t n = 0;
+    for (uint8_t i = 0; i < c->ioms; i++) {
+        char name[32];
+        struct proc p;
+        snprintf(name, sizeof name, "iom-%u", i);
+        n += proc_find(c->dir, name, &p);
+        proc_close(&p);
+    }
+    return n;
+}
+
+static int check(struct check *c) {
+    uint8_t running = count_running(c->conf);
+    if (running && running < c->conf->ioms)
+        return fail(2, "only %u of %u IOMs run: start all (mendfs up) or none (mendfs down), then check", running, c->conf->ioms);
+    if (!running && !socket_dirs_ensure(c->conf)) return 2;
+    tool_run(c->conf->cluster, running ? co_check_online : co_check_offline, c);
+    if (!c->ran) return fail(2, "could not check%s; the reasons stand above", c->sum.faults ? " everything" : "");
+    say("%llu rows verified, %llu blocks, %llu faults", (unsigned long long)c->sum.rows, (unsigned long long)c->sum.blocks,
+        (unsigned long long)c->sum.faults);
+    return c->sum.faults ? 1 : 0;
+}
+
+static int check_run(int argc, char **argv) {
+    const char *dir = NULL, *rest[1];
+    struct conf conf;
+    struct check c = {.conf = &conf};
+    const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {0}};
+    if (!args_parse(&cmd_check, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
+    if (!conf_need(dir, &conf)) return 2;
+    int lock_fd = dir_lock(conf.dir);
+    if (lock_fd < 0) return 2;
+    int status = check(&c);
+    close(lock_fd);
+    return status;
+}
+
+const struct command cmd_check = {
+    "check", "mendfs check [--dir DIR]", "Verifies every invariant (fsck), of a running array or of one that is stopped",
+    "Running: every row's parity equals its data, and every checksum holds; best while nobody writes. Stopped: the stores' trees\n"
+    "and allocators too. Nothing is changed. Exit status: 0 clean, 1 faults (each is a line before the summary), 2 could not run.\n",
+    check_run,
+};

@@ -1,0 +1,222 @@
+// mendfs iom: the daemon of one IOM.
+//
+// It looks into the store before it starts (whose it is, whether it is in use), so that who starts it hears the reason. "Ready"
+// is told when the IOM answers at its own address that its store is open.
+#include "cli/cli.h"
+#include "cli/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CACHE_BYTES MIB(256) // of one IOM: a quarter for the pages of its trees, the rest for data
+
+struct iom_daemon {
+    struct node_daemon d;
+    struct conf conf;        // ioms 0: there is none, the arguments say it all
+    struct iom_config config;
+    struct iom_start start;
+    uint64_t id;
+    char store[PATH_MAX];
+    bool runs, stop_asked;
+    err why;                 // it ended
+    int status;
+};
+
+// ---- the store, before
+static const char *store_fault(const struct iom_daemon *m, const struct store_ident *id) {
+    if (m->conf.ioms && memcmp(id->cluster, m->conf.cluster, 16)) return "it belongs to another cluster";
+    if (m->conf.ioms && id->array_ioms != m->conf.ioms) return "it belongs to an array of another size";
+    if (id->iom != m->id) return "it is the store of another IOM of this cluster";
+    return NULL;
+}
+
+static bool co_store_fits(struct iom_daemon *m) {
+    struct env *e = loop_env(m->d.l);
+    struct disk_open_args a = {.path = m->config.disk_path};
+    struct store_ident id;
+    struct disk *d;
+    uint64_t incarnation;
+    char why[160] = "";
+    err r = disk_open(e, &a, &d);
+    if (r) {
+        const char *cause = r == ERR_NOENT ? "it is missing; put it back" : m->d.error.text[0] ? m->d.error.text : err_text(r);
+        return daemon_fail(&m->d, "the store %s cannot be opened: %s", m->store, cause), false;
+    }
+    r = co_store_peek(d, &id, &incarnation, why);
+    co_disk_close(d);
+    if (r) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, why[0] ? why : err_text(r)), false;
+    const char *fault = store_fault(m, &id);
+    if (fault) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, fault), false;
+    memcpy(m->conf.cluster, id.cluster, 16);
+    LOG(e, TRACE_INFO, "IOM %u of %u begins: pid %d, store %s, incarnation so far %llu, listens at %s", id.iom, id.array_ioms,
+        (int)getpid(), m->store, (unsigned long long)incarnation, m->config.listen);
+    return true;
+}
+
+// ---- readiness
+static struct hub *own_hub(struct iom_daemon *m, struct env *e) {
+    struct hub_config h = {.self = {.kind = NODE_TOOL, .iom = NO_IOM}};
+    for (int i = 0; i < 16; i++) h.self.id[i] = (uint8_t)env_random(e);
+    memcpy(h.cluster, m->conf.cluster, 16);
+    return hub_create(e, &h);
+}
+
+// It listens before its store is open; an open store has an incarnation.
+static bool co_is_open(struct hub *h, struct peer *p, struct env *e) {
+    struct call_opts o = {.deadline_ns = env_now_ns(e) + SEC(1)};
+    struct msg *reply;
+    err r = co_call(p, hub_msg(h, MSG_STATUS, sizeof(struct envelope)), &o, &reply);
+    bool open = !r && reply->body_len >= sizeof(struct wire_status) &&
+                le64_get(((const struct wire_status *)reply->body)->incarnation);
+    msg_free(reply);
+    return open;
+}
+
+static void co_tell_ready(void *arg) {
+    struct iom_daemon *m = arg;
+    struct env *e = loop_env(m->d.l);
+    struct hub *h = own_hub(m, e);
+    struct peer *p = hub_peer(h, (iom_id){(uint8_t)m->id}, m->config.listen);
+    while (m->runs && !co_is_open(h, p, e)) co_sleep_until(e, env_now_ns(e) + MSEC(2), "iom: until its store is open");
+    hub_destroy(h);
+    if (!m->runs) return;
+    LOG(e, TRACE_INFO, "IOM %u is ready", (unsigned)m->id);
+    daemon_ready(&m->d);
+}
+
+// ---- its life
+static void on_ended(void *ctx, err why) {
+    struct iom_daemon *m = ctx;
+    m->runs = false;
+    m->why = why;
+}
+
+static void on_serving(void *ctx, bool on) {
+    struct iom_daemon *m = ctx;
+    LOG(loop_env(m->d.l), TRACE_INFO, "IOM %u %s", (unsigned)m->id, on ? "serves" : "does not serve");
+}
+
+static void on_stop_signal(void *arg) {
+    struct iom_daemon *m = arg;
+    if (m->stop_asked) return;
+    m->stop_asked = true;
+    LOG(loop_env(m->d.l), TRACE_INFO, "IOM %u is asked to stop", (unsigned)m->id);
+    if (m->runs && m->start.iom) iom_ask_stop(m->start.iom);
+}
+
+static void iom_task(void *arg) {
+    struct iom_daemon *m = arg;
+    struct env *e = loop_env(m->d.l);
+    if (co_store_fits(m) && !m->stop_asked) {
+        m->runs = true;
+        m->start = (struct iom_start){.env = e, .config = &m->config};
+        env_spawn(e, "iom: readiness", co_tell_ready, m);
+        iom_main(&m->start);
+        m->runs = false;
+        m->status = m->why || !m->stop_asked;
+        if (m->status)
+            daemon_fail(&m->d, "IOM %u ended: %s", (unsigned)m->id, m->d.error.text[0] ? m->d.error.text : err_text(m->why));
+        else LOG(e, TRACE_INFO, "IOM %u has stopped cleanly", (unsigned)m->id);
+    }
+    loop_stop(m->d.l);
+}
+
+// ---- arguments
+// Until nodes authenticate each other, whoever reaches the port can read and write everything.
+static bool listens_privately(struct iom_daemon *m, bool insecure) {
+    const char *at = m->config.listen;
+    if (!strncmp(at, "unix:", 5) || !strncmp(at, "127.", 4) || !strncmp(at, "[::1]:", 6) || !strncmp(at, "localhost:", 10)) return true;
+    if (!insecure)
+        return daemon_fail(&m->d, "--listen %s is open to the network, and nodes do not authenticate each other yet: whoever reaches it "
+                                  "has all data. Use a loopback address or unix:PATH, or add --insecure", at), false;
+    warn("IOM %u listens at %s: whoever reaches that address has all data", (unsigned)m->id, at);
+    return true;
+}
+
+// Paths longer than the configuration of an IOM takes go by way of the open folder.
+static bool disk_path_set(struct iom_daemon *m) {
+    if (strlen(m->store) < sizeof m->config.disk_path) {
+        snprintf(m->config.disk_path, sizeof m->config.disk_path, "%.255s", m->store);
+        return true;
+    }
+    char folder[PATH_MAX];
+    path_make(folder, "%s", m->store);
+    char *slash = strrchr(folder, '/');
+    *slash = 0;
+    int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC); // for the life of the process
+    if (fd < 0) return daemon_fail(&m->d, "the store %s cannot be opened: %s", m->store, strerror(errno)), false;
+    snprintf(m->config.disk_path, sizeof m->config.disk_path, "/proc/self/fd/%d/%.200s", fd, slash + 1);
+    return true;
+}
+
+static bool configure(struct iom_daemon *m, const char *store, const char *listen) {
+    if (m->conf.ioms && m->id >= m->conf.ioms)
+        return daemon_fail(&m->d, "there is no IOM %u in %s: they are 0 to %u", (unsigned)m->id, m->conf.dir, m->conf.ioms - 1), false;
+    if (!m->conf.ioms && (!store || !listen))
+        return daemon_fail(&m->d, "without a cluster.conf (--dir) both --store and --listen are needed"), false;
+    if (store && (store[0] != '/' || strlen(store) >= DIR_LEN_MAX))
+        return daemon_fail(&m->d, "--store %.100s: an absolute path is needed", store), false;
+    if (store) path_make(m->store, "%s", store);
+    else conf_store_path(&m->conf, (uint8_t)m->id, m->store);
+    if (!listen) listen = m->conf.iom[m->id].at;
+    if (strlen(listen) >= sizeof m->config.listen) return daemon_fail(&m->d, "--listen %.120s is too long", listen), false;
+    snprintf(m->config.listen, sizeof m->config.listen, "%s", listen);
+    m->config.store.cache_bytes = CACHE_BYTES / 4;
+    m->config.rows.cache_bytes = CACHE_BYTES / 4 * 3;
+    m->config.ended = on_ended;
+    m->config.serving = on_serving;
+    m->config.ctx = m;
+    return disk_path_set(m);
+}
+
+static int iom_daemon_run(struct iom_daemon *m) {
+    if (!daemon_begin(&m->d, "iom", m->config.listen)) return 1;
+    loop_on_signal(m->d.l, SIGTERM, on_stop_signal, m);
+    loop_on_signal(m->d.l, SIGINT, on_stop_signal, m);
+    m->status = 1;
+    env_spawn(loop_env(m->d.l), "iom", iom_task, m);
+    loop_run(m->d.l);
+    daemon_end(&m->d);
+    return m->status;
+}
+
+static bool conf_find(struct iom_daemon *m, const char *dir, bool alone) {
+    if (!dir) return true;
+    if (!dir_resolve(dir, m->d.dir)) return daemon_fail(&m->d, "the folder %.100s cannot be used", dir), false;
+    if (alone && conf_load(m->d.dir, &m->conf) == CONF_NONE) return true;
+    return conf_need(dir, &m->conf) || (daemon_fail(&m->d, "%s/cluster.conf cannot be used", m->d.dir), false);
+}
+
+static int iom_run(int argc, char **argv) {
+    static struct iom_daemon m; // large, and the process's own
+    const char *dir = NULL, *store = NULL, *listen = NULL, *rest[1];
+    uint64_t ready_fd = UINT64_MAX;
+    bool insecure = false;
+    m.id = UINT64_MAX;
+    const struct option_row options[] = {
+        {"--dir", OPT_TEXT, &dir}, {"--id", OPT_NUMBER, &m.id, 0, ARRAY_IOMS_MAX - 1}, {"--store", OPT_TEXT, &store},
+        {"--listen", OPT_TEXT, &listen}, {"--insecure", OPT_FLAG, &insecure}, {"--ready-fd", OPT_NUMBER, &ready_fd, 3, 1023}, {0},
+    };
+    if (!args_parse(&cmd_iom, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
+    m.d.lock_fd = -1;
+    m.d.ready_fd = ready_fd == UINT64_MAX ? -1 : (int)ready_fd;
+    if (m.d.ready_fd >= 0) fcntl(m.d.ready_fd, F_SETFD, FD_CLOEXEC);
+    if (m.id == UINT64_MAX) return fail(EXIT_USAGE, "iom: --id is missing; usage: %s", cmd_iom.synopsis);
+    snprintf(m.d.name, sizeof m.d.name, "iom-%u", (unsigned)m.id);
+    if (!conf_find(&m, dir, store && listen) || !configure(&m, store, listen) || !listens_privately(&m, insecure)) return 1;
+    return iom_daemon_run(&m);
+}
+
+const struct command cmd_iom = {
+    "iom", "mendfs iom --dir DIR --id N [--store PATH] [--listen AT] [--insecure]", "Runs one IOM in the foreground (for service managers)",
+    "  --id N        its position in the array\n"
+    "  --store PATH  instead of what DIR/cluster.conf says: a file or a block device; absolute\n"
+    "  --listen AT   likewise: unix:PATH or HOST:PORT. Without --insecure only Unix sockets and loopback addresses\n"
+    "  --ready-fd N  writes a line to that descriptor: \"ok\" once it runs and has its store open, else what went wrong\n\n"
+    "SIGTERM and SIGINT stop it cleanly. SIGUSR1 writes to the log what each of its tasks waits for.\n",
+    iom_run,
+};

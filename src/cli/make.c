@@ -1,0 +1,162 @@
+// Making a cluster: its folder, its first map, its stores. cluster.conf says "made": false until all stores stand, so that
+// an interrupted making is known and begun anew.
+#include "cli/make.h"
+#include "cli/tool.h"
+#include "cluster/register.h"
+#include "store/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static void random_id(uint8_t id[16]) {
+    ssize_t n = getrandom(id, 16, 0);
+    ASSERT(n == 16);
+}
+
+// ---- the folder
+static bool may_lie_there(const char *name) {
+    return !strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lock") || !strcmp(name, "lost+found") ||
+           !strcmp(name, "cluster.conf.new");
+}
+
+bool folder_is_free(const char *dir) {
+    DIR *d = opendir(dir);
+    const char *found = NULL;
+    for (struct dirent *e; d && !found && (e = readdir(d));)
+        if (!may_lie_there(e->d_name)) found = e->d_name;
+    if (!d) fail(1, "the folder %s cannot be read: %s", dir, strerror(errno));
+    else if (found && !strncmp(found, "iom-", 4))
+        fail(1, "%s holds stores but no cluster.conf: put that file back, or choose another --dir", dir);
+    else if (found) fail(1, "%s is not empty (%s) and holds no cluster; choose another --dir", dir, found);
+    if (d) closedir(d);
+    return d && !found;
+}
+
+bool folder_make_private(const char *dir) {
+    char conf[PATH_MAX];
+    struct stat st;
+    path_make(conf, "%s/cluster.conf", dir);
+    if (stat(dir, &st) == 0 && access(conf, F_OK) && !folder_is_free(dir)) return false; // somebody's folder stays as it is
+    if (!dir_make(dir, 0700)) return false;
+    if (stat(dir, &st) || !S_ISDIR(st.st_mode)) return fail(0, "%s is no folder", dir);
+    if (st.st_uid != geteuid()) return fail(0, "the folder %s belongs to another user; choose another --dir", dir);
+    if (!(st.st_mode & 077) || chmod(dir, 0700) == 0) return true;
+    return fail(0, "the folder %s cannot be made private (mode 0700): %s", dir, strerror(errno));
+}
+
+bool conf_new(struct conf *c, const char *dir, uint8_t ioms, uint64_t size_bytes, const char *mount) {
+    char sockets[PATH_MAX];
+    *c = (struct conf){.ioms = ioms};
+    path_make(c->dir, "%s", dir);
+    path_make(c->mount, "%s", mount);
+    random_id(c->cluster);
+    if (!socket_dir_choose(dir, sockets)) return false;
+    for (uint8_t i = 0; i < ioms; i++) {
+        c->iom[i].size_bytes = size_bytes / BLOCK_BYTES * BLOCK_BYTES;
+        path_make(c->iom[i].store, "iom-%u/store", i);
+        snprintf(c->iom[i].at, sizeof c->iom[i].at, "unix:%.90s/iom-%u.sock", sockets, i);
+    }
+    return true;
+}
+
+static bool room_is_there(const struct conf *c) {
+    struct statvfs fs;
+    uint64_t need = 0;
+    for (uint8_t i = 0; i < c->ioms; i++) need += c->iom[i].size_bytes;
+    if (statvfs(c->dir, &fs) || (uint64_t)fs.f_bavail * fs.f_frsize >= need) return true;
+    return fail(0, "%u stores of %llu MiB need %llu MiB, and %s has %llu MiB free; choose a smaller --size", c->ioms,
+                (unsigned long long)(c->iom[0].size_bytes >> 20), (unsigned long long)(need >> 20), c->dir,
+                (unsigned long long)((uint64_t)fs.f_bavail * fs.f_frsize >> 20));
+}
+
+// ---- stores
+struct making {
+    const struct conf *c;
+    struct cluster_map first;
+    struct store_ident ident[ARRAY_IOMS_MAX];
+    bool ok;
+};
+
+static void first_map(struct making *m) {
+    struct map_first_iom ioms[ARRAY_IOMS_MAX];
+    char host[MAP_HOST_BYTES] = "";
+    gethostname(host, sizeof host - 1);
+    for (uint8_t i = 0; i < m->c->ioms; i++) {
+        struct store_ident *id = &m->ident[i];
+        *id = (struct store_ident){.iom = i, .array_ioms = m->c->ioms};
+        memcpy(id->cluster, m->c->cluster, 16);
+        random_id(id->store);
+        ioms[i] = (struct map_first_iom){.at = m->c->iom[i].at, .host = host};
+        memcpy(ioms[i].store, id->store, 16);
+    }
+    cluster_map_first(&m->first, m->c->cluster, ioms, m->c->ioms);
+}
+
+static err co_fill(struct disk *d, const struct making *m, uint8_t i) {
+    uint8_t block[REGISTER_RECORD_BYTES_MAX];
+    uint32_t len = register_first_block(&m->first, block);
+    err e = co_store_format(d, &m->ident[i], NULL);
+    return e ? e : co_register_blocks_write(d, block, len);
+}
+
+static err co_make_store(struct tool *t, const struct making *m, uint8_t i, const char *path) {
+    struct disk_open_args a = {.path = path, .create = true, .size_bytes = m->c->iom[i].size_bytes};
+    struct disk *d;
+    unlink(path); // of an earlier making that was interrupted; nothing was ever served from it
+    err e = disk_open(t->e, &a, &d);
+    if (e) return e;
+    e = co_fill(d, m, i);
+    co_disk_close(d);
+    return e;
+}
+
+static void co_make_stores(struct tool *t) {
+    struct making *m = t->arg;
+    for (uint8_t i = 0; i < m->c->ioms; i++) {
+        char path[PATH_MAX], folder[PATH_MAX];
+        conf_store_path(m->c, i, path);
+        path_make(folder, "%s", path);
+        *strrchr(folder, '/') = 0;
+        if (!dir_make(folder, 0700)) return;
+        err e = co_make_store(t, m, i, path);
+        if (!e) continue;
+        fail(1, "the store %s cannot be made: %s", path, t->error.text[0] ? t->error.text : err_text(e));
+        return;
+    }
+    m->ok = true;
+}
+
+// After a failure nothing stays that takes room.
+static void unmake(const struct conf *c) {
+    for (uint8_t i = 0; i < c->ioms; i++) {
+        char path[PATH_MAX];
+        conf_store_path(c, i, path);
+        unlink(path);
+        *strrchr(path, '/') = 0;
+        rmdir(path);
+    }
+    char path[PATH_MAX];
+    path_make(path, "%s/cluster.conf", c->dir);
+    unlink(path);
+}
+
+bool cluster_make(struct conf *c) {
+    struct making m = {.c = c};
+    char size[24];
+    if (c->iom[0].size_bytes < STORE_BYTES_MIN)
+        return fail(0, "--size %s is too small for a store; the minimum is %lluM", size_text(c->iom[0].size_bytes, size),
+                    (unsigned long long)(STORE_BYTES_MIN >> 20));
+    if (!room_is_there(c) || !conf_save(c)) return false;
+    first_map(&m);
+    tool_run(c->cluster, co_make_stores, &m);
+    c->made = m.ok;
+    if (m.ok && conf_save(c)) return true;
+    unmake(c);
+    return false;
+}

@@ -1,0 +1,26 @@
+// Starting and stopping the daemons of a cluster: what up, down, mount, start-iom and stop-iom share.
+#pragma once
+#include "cli/cli.h"
+#include "cli/proc.h"
+
+#define START_LIMIT_MS 60000u
+#define STOP_LIMIT_MS 20000u
+#define MX_MAX 64u
+
+struct started {
+    struct proc proc[ARRAY_IOMS_MAX];   // of those that run; pid 0: it does not
+    bool fresh[ARRAY_IOMS_MAX];         // started now
+    char why[ARRAY_IOMS_MAX][600];      // it does not run
+    uint8_t running, failed;
+};
+void ioms_start(const struct conf *c, uint32_t wanted_mask, uint64_t deadline_ms, struct started *s);
+void started_close(struct started *s);
+
+// Ends IOMs (those that run): SIGTERM, and SIGKILL after STOP_LIMIT_MS. The number that had to be killed; `ended` counts all.
+uint32_t ioms_stop(const char *dir, uint32_t wanted_mask, uint32_t *ended);
+
+// Makes a mount point free for us: OK to mount, mounted already and answers, or has said why not.
+enum mount_point { MOUNT_POINT_FREE, MOUNT_POINT_SERVED, MOUNT_POINT_BAD };
+enum mount_point mount_point_prepare(const struct conf *c, const char *at, bool make);
+// Starts the daemon of a mount and waits until it answers; says why not.
+bool mount_start(const struct conf *c, const char *at, const char *o, uint64_t deadline_ms);

@@ -1,0 +1,174 @@
+// mendfs status: how the cluster is, within a second, whatever is dead, hung or stopped: it asks all IOMs at once, waits 700 ms at
+// most, reads /proc and the kernel's table of mounts, and touches neither stores nor mounts.
+#include "cli/cli.h"
+#include "cli/mounts.h"
+#include "cli/start.h"
+#include "cli/tool.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWERS_LIMIT_NS MSEC(700)
+
+struct status {
+    struct conf conf;       // --dir
+    struct addresses at;
+    struct iom_answer answer[ARRAY_IOMS_MAX];
+    struct shown shown;
+    pid_t pid[ARRAY_IOMS_MAX]; // 0: it does not run here
+    struct proc *mx;
+    uint32_t mx_len;
+    const char *first;      // --at
+    err why;                // nobody answered at `first`
+};
+
+// ---- gathering
+static void co_learn_addresses(struct tool *t, struct status *s, uint64_t deadline_ns) {
+    struct call_opts o = {.deadline_ns = deadline_ns};
+    struct cluster_map m;
+    struct msg *reply;
+    char at[160];
+    s->why = host_resolve(t->e, s->first, at, sizeof at);
+    if (s->why) return;
+    s->why = co_call(hub_peer_at(t->hub, at), hub_msg(t->hub, MSG_GET_MAP, sizeof(struct envelope)), &o, &reply);
+    if (s->why) return;
+    s->why = reply->payload.len_bytes ? cluster_map_decode(&m, slice_data(reply->payload), reply->payload.len_bytes, NULL) : ERR_FORMAT;
+    msg_free(reply);
+    if (s->why) return;
+    s->at.ioms = m.ioms;
+    for (uint8_t i = 0; i < m.ioms; i++) memcpy(s->at.at[i], m.iom[i].at, sizeof s->at.at[i]);
+}
+
+static void co_gather(struct tool *t) {
+    struct status *s = t->arg;
+    uint64_t deadline_ns = env_now_ns(t->e) + ANSWERS_LIMIT_NS;
+    if (s->first) co_learn_addresses(t, s, deadline_ns);
+    co_ask_status(t, &s->at, deadline_ns, s->answer);
+}
+
+static void find_processes(struct status *s) {
+    for (uint8_t i = 0; i < s->at.ioms; i++) {
+        char name[32];
+        struct proc p;
+        snprintf(name, sizeof name, "iom-%u", i);
+        if (!proc_find(s->conf.dir, name, &p)) continue;
+        s->pid[i] = p.pid;
+        proc_close(&p);
+        if (s->shown.iom[i] == SHOWN_STOPPED && !s->answer[i].answered) s->shown.iom[i] = SHOWN_FAILED; // it runs and is mute
+    }
+    s->mx_len = proc_find_mx(s->conf.dir, s->mx, MX_MAX, true);
+    for (uint32_t i = 0; i < s->mx_len; i++) proc_close(&s->mx[i]);
+}
+
+static void gather(struct status *s) {
+    tool_run(s->conf.cluster, co_gather, s);
+    show(s->at.ioms, s->answer, &s->shown);
+    if (!s->first) find_processes(s);
+}
+
+static int verdict(const struct status *s) {
+    if (s->shown.array != ARRAY_RUNNING) return 2;
+    return s->shown.up == s->shown.ioms ? 0 : 1;
+}
+
+// ---- as JSON
+static json_t *or_null(pid_t pid) { return pid ? json_integer(pid) : json_null(); }
+
+static json_t *numbers_json(const struct wire_status *w) {
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "store_bytes", (json_int_t)(le64_get(w->blocks_total) * BLOCK_BYTES),
+                     "free_bytes", (json_int_t)(le64_get(w->blocks_free) * BLOCK_BYTES), "objects", (json_int_t)le64_get(w->objects),
+                     "dirty_bytes", (json_int_t)le64_get(w->rows_dirty_bytes), "memory_bytes", (json_int_t)le64_get(w->mem_bytes),
+                     "reads", (json_int_t)le64_get(w->reads), "writes", (json_int_t)le64_get(w->writes), "settled",
+                     (json_int_t)le64_get(w->settled), "journal_bytes", (json_int_t)le64_get(w->journal_bytes), "journal_flushes",
+                     (json_int_t)le64_get(w->journal_flushes), "data_blocks_written", (json_int_t)le64_get(w->data_blocks_written),
+                     "bad_blocks", (json_int_t)le64_get(w->bad_blocks));
+}
+
+static json_t *iom_json(const struct status *s, uint8_t i) {
+    const struct iom_answer *a = &s->answer[i];
+    json_t *j = json_pack("{s:i, s:o, s:s, s:n, s:{s:i, s:i}, s:s, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]), "state",
+                          iom_shown_name(s->shown.iom[i]), "stand_in", "rebuild", "done", 0, "total", 0, "at", s->at.at[i], "proxy",
+                          proxy_of((iom_id){i}, s->at.ioms).n, "answers", a->answered);
+    if (!a->answered) return j;
+    json_object_set_new(j, "incarnation", json_integer((json_int_t)le64_get(a->s.incarnation)));
+    json_t *numbers = numbers_json(&a->s);
+    json_object_update(j, numbers);
+    json_decref(numbers);
+    return j;
+}
+
+static void print_json(const struct status *s) {
+    json_t *ioms = json_array(), *mx = json_array();
+    for (uint8_t i = 0; i < s->at.ioms; i++) json_array_append_new(ioms, iom_json(s, i));
+    for (uint32_t i = 0; i < s->mx_len; i++)
+        json_array_append_new(mx, json_pack("{s:s, s:i, s:s}", "kind", s->mx[i].kind, "pid", (int)s->mx[i].pid, "at", s->mx[i].at));
+    json_t *j = json_pack("{s:I, s:s, s:I, s:o, s:o}", "epoch", (json_int_t)s->shown.epoch, "state", array_state_name(s->shown.array),
+                          "recoveries", (json_int_t)s->shown.recoveries, "ioms", ioms, "mx", mx);
+    ASSERT(j);
+    json_dumpf(j, stdout, JSON_INDENT(1));
+    putchar('\n');
+    json_decref(j);
+}
+
+// ---- for people
+static void amount(uint64_t bytes, char out[24]) {
+    static const char units[] = "BKMGTP";
+    double n = (double)bytes;
+    size_t u = 0;
+    for (; n >= 1024 && u < sizeof units - 2; u++) n /= 1024;
+    snprintf(out, 24, u && n < 10 ? "%.1f%c" : "%.0f%c", n, units[u]);
+}
+
+static void print_iom(const struct status *s, uint8_t i) {
+    const struct iom_answer *a = &s->answer[i];
+    char used[24], total[24], store[56] = "-", pid[16] = "-";
+    if (a->answered && le64_get(a->s.blocks_total)) {
+        amount((le64_get(a->s.blocks_total) - le64_get(a->s.blocks_free)) * BLOCK_BYTES, used);
+        amount(le64_get(a->s.blocks_total) * BLOCK_BYTES, total);
+        snprintf(store, sizeof store, "%s of %s", used, total);
+    }
+    if (s->pid[i]) snprintf(pid, sizeof pid, "%d", (int)s->pid[i]);
+    printf("%3u  %-8s %-10s %5u  %-16s %s\n", i, pid, iom_shown_name(s->shown.iom[i]), proxy_of((iom_id){i}, s->at.ioms).n, store, s->at.at[i]);
+}
+
+static void print_table(const struct status *s) {
+    static const char *const verdicts[] = {"healthy", "degraded", "not serving"};
+    printf("IOM  pid      state      proxy  store used       address\n");
+    for (uint8_t i = 0; i < s->at.ioms; i++) print_iom(s, i);
+    for (uint32_t i = 0; i < s->mx_len; i++) printf("mount  pid %d  %s\n", (int)s->mx[i].pid, s->mx[i].at);
+    printf("%s: the array is %s, epoch %llu, %u of %u IOMs up, %u mounts\n", verdicts[verdict(s)], array_state_name(s->shown.array),
+           (unsigned long long)s->shown.epoch, s->shown.up, s->at.ioms, s->mx_len);
+}
+
+// ---- the command
+static int status_run(int argc, char **argv) {
+    static struct status s; // large
+    const char *dir = NULL, *rest[1];
+    bool json = false;
+    const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {"--at", OPT_TEXT, &s.first}, {"--json", OPT_FLAG, &json}, {0}};
+    if (!args_parse(&cmd_status, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
+    if (dir && s.first) return fail(EXIT_USAGE, "status: --dir and --at exclude each other");
+    if (!s.first && !conf_need(dir, &s.conf)) return 2;
+    addresses_of(&s.conf, &s.at);
+    s.mx = calloc(MX_MAX, sizeof *s.mx);
+    ASSERT(s.mx);
+    gather(&s);
+    int status = verdict(&s);
+    if (s.first && s.why) status = fail(2, "no IOM answers at %s: %s", s.first, err_text(s.why));
+    else if (json) print_json(&s);
+    else print_table(&s);
+    free(s.mx);
+    return status;
+}
+
+const struct command cmd_status = {
+    "status", "mendfs status [--dir DIR | --at AT] [--json]", "Tells the state of the array, its IOMs and mounts; within a second",
+    "  --at AT       asks the IOM at HOST:PORT or unix:PATH instead of reading DIR; processes and mounts are not known then\n"
+    "  --json        for programs: {\"epoch\", \"state\": running|stopped|recovering, \"ioms\": [{\"id\", \"pid\", \"state\":\n"
+    "                up|failed|returning|rebuilding|stopped, \"stand_in\", \"rebuild\": {\"done\", \"total\"}, ...}], \"mx\": [{\"kind\",\n"
+    "                \"pid\", \"at\"}]}. pid is null unless that very process runs; epoch is 0 while nobody can tell it\n\n"
+    "Exit status: 0 healthy, 1 degraded (it serves, an IOM is not up), 2 stopped or recovering (it does not serve now).\n",
+    status_run,
+};

@@ -1,0 +1,158 @@
+// mendfs up: makes what is missing, starts what does not run, mounts; returns when files can be written.
+#include "cli/cli.h"
+#include "cli/make.h"
+#include "cli/start.h"
+#include "cli/tool.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_SIZE GIB(8)
+
+struct up_args {
+    const char *dir, *mount, *nfs;
+    uint64_t ioms, size_bytes;
+};
+
+// ---- the cluster
+static bool args_fit(const struct up_args *a, const struct conf *c) {
+    char have[24], want[24];
+    if (a->ioms && a->ioms != c->ioms)
+        return fail(0, "the cluster in %s has %u IOMs; changing that is not yet in this version", c->dir, c->ioms);
+    if (a->size_bytes && a->size_bytes / BLOCK_BYTES * BLOCK_BYTES != c->iom[0].size_bytes)
+        return fail(0, "the stores in %s are of %s each, not %s; changing that is not yet in this version", c->dir,
+                    size_text(c->iom[0].size_bytes, have), size_text(a->size_bytes, want));
+    return true;
+}
+
+static bool make_new(const struct up_args *a, const char *dir, const char *mount, struct conf *c) {
+    char at[PATH_MAX], size[24];
+    if (mount) path_make(at, "%s", mount);
+    else mount_default(at);
+    uint64_t size_bytes = a->size_bytes ? a->size_bytes : DEFAULT_SIZE;
+    if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at) || !cluster_make(c)) return false;
+    say("made %u stores of %s in %s", c->ioms, size_text(c->iom[0].size_bytes, size), dir);
+    return true;
+}
+
+static bool cluster_find(const struct up_args *a, const char *dir, const char *mount, struct conf *c) {
+    switch (conf_load(dir, c)) {
+    case CONF_BAD: return false;
+    case CONF_NONE: return folder_is_free(dir) && make_new(a, dir, mount, c);
+    case CONF_FOUND: return c->made ? args_fit(a, c) : make_new(a, dir, mount, c);
+    }
+    return false;
+}
+
+// ---- waiting until it runs
+struct run_wait {
+    const struct conf *c;
+    struct started *s;
+    uint64_t deadline_ms;
+    bool runs;
+    struct shown shown;
+};
+
+static void note_dead(struct run_wait *w) {
+    for (uint8_t i = 0; i < w->c->ioms; i++) {
+        struct proc *p = &w->s->proc[i];
+        if (!p->pid || !proc_ended(p)) continue;
+        char last[500];
+        bool has = log_last_error(w->c->dir, p->name, 0, last, sizeof last);
+        snprintf(w->s->why[i], sizeof w->s->why[i], "it ended: %s", has ? last : "see its log");
+        proc_close(p);
+        p->pid = 0;
+        w->s->running--;
+        w->s->failed++;
+        w->deadline_ms = 0;
+    }
+}
+
+// An array that lacks an IOM runs already, or does not come up.
+static bool is_running(const struct run_wait *w) {
+    return w->shown.array == ARRAY_RUNNING && (w->shown.up == w->c->ioms || w->s->failed);
+}
+
+static void co_wait_running(struct tool *t) {
+    struct run_wait *w = t->arg;
+    struct addresses a;
+    struct iom_answer answers[ARRAY_IOMS_MAX];
+    addresses_of(w->c, &a);
+    while (true) {
+        co_ask_status(t, &a, env_now_ns(t->e) + MSEC(500), answers);
+        show(w->c->ioms, answers, &w->shown);
+        note_dead(w);
+        w->runs = is_running(w);
+        if (w->runs || w->s->failed > 1 || now_ms() >= w->deadline_ms) return;
+        co_sleep_until(t->e, env_now_ns(t->e) + MSEC(20), "up: until the array runs");
+    }
+}
+
+static void tell_failed(const struct started *s, uint8_t ioms) {
+    for (uint8_t i = 0; i < ioms; i++)
+        if (s->why[i][0]) warn("IOM %u does not run: %s", i, s->why[i]);
+}
+
+static int array_start(const struct conf *c, uint64_t deadline_ms) {
+    struct started s;
+    ioms_start(c, ~0u, deadline_ms, &s);
+    struct run_wait w = {.c = c, .s = &s, .deadline_ms = deadline_ms};
+    if (s.failed) w.deadline_ms = 0;
+    if (s.failed < 2) tool_run(c->cluster, co_wait_running, &w);
+    tell_failed(&s, c->ioms);
+    started_close(&s);
+    if (w.runs) return 0;
+    if (s.failed) return fail(1, "the array is not running: %u of its %u IOMs could not be started; the reasons stand above", s.failed, c->ioms);
+    return fail(1, "the array is still %s after %u s, although all its IOMs run; see the logs in %s/log",
+                array_state_name(w.shown.array), START_LIMIT_MS / 1000, c->dir);
+}
+
+// ---- the command
+static int up(const struct up_args *a, const char *dir, const char *mount) {
+    struct conf c;
+    char at[PATH_MAX];
+    if (!cluster_find(a, dir, mount, &c)) return 1;
+    uint64_t deadline_ms = now_ms() + START_LIMIT_MS;
+    if (array_start(&c, deadline_ms)) return 1;
+    path_make(at, "%s", mount ? mount : c.mount);
+    switch (mount_point_prepare(&c, at, true)) {
+    case MOUNT_POINT_BAD: return 1;
+    case MOUNT_POINT_FREE:
+        if (!mount_start(&c, at, NULL, deadline_ms)) return 1;
+        break;
+    case MOUNT_POINT_SERVED: break;
+    }
+    say("running: %u IOMs, mounted at %s", c.ioms, at);
+    return 0;
+}
+
+static int up_run(int argc, char **argv) {
+    struct up_args a = {0};
+    char dir[PATH_MAX], mount[PATH_MAX];
+    const char *rest[1];
+    const struct option_row options[] = {
+        {"--dir", OPT_TEXT, &a.dir}, {"--ioms", OPT_NUMBER, &a.ioms, 3, ARRAY_IOMS_MAX}, {"--mount", OPT_TEXT, &a.mount},
+        {"--nfs", OPT_TEXT, &a.nfs}, {"--size", OPT_SIZE, &a.size_bytes}, {0},
+    };
+    a.size_bytes = 0;
+    if (!args_parse(&cmd_up, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
+    if (a.nfs) return fail(EXIT_USAGE, "--nfs: not yet in this version");
+    if (!dir_resolve(a.dir, dir) || (a.mount && !mount_resolve(a.mount, mount)) || !folder_make_private(dir)) return 1;
+    int lock_fd = dir_lock(dir);
+    if (lock_fd < 0) return 1;
+    int status = up(&a, dir, a.mount ? mount : NULL);
+    close(lock_fd);
+    return status;
+}
+
+const struct command cmd_up = {
+    "up", "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--size SIZE]",
+    "Makes what is missing, starts what does not run, and mounts it; returns once files can be written",
+    "  --ioms N      storage servers of a new array, 3 to 16; default 4. One of them may be lost without loss of data\n"
+    "  --mount MNT   where to mount; default /mnt/mendfs (root) or ~/mendfs, or what the array was made with\n"
+    "  --size SIZE   of each IOM's store, reserved at once (fallocate); default 8G\n\n"
+    "It may be run at any time: what runs stays as it is. It does not supervise: a daemon that died stays dead until `up`,\n"
+    "`start-iom` or the service manager starts it again. Daemons listen on Unix sockets in DIR alone.\n",
+    up_run,
+};
