@@ -247,6 +247,7 @@ static lsn batch_append(struct batch *b) {
 static void journal_task(void *arg) {
     struct store *s = arg;
     (void)!co_journal_write(s); // an error has failed the store, and that is told to all who ask
+    s->j.spawned = false;
     if (--s->tasks == 0) waitq_wake_all(s->e, &s->idle);
 }
 // What should happen soon, but nobody waits for.
@@ -256,7 +257,8 @@ static void look_after(struct store *s) {
     if (s->cache.dirty >= s->cache.dirty_max * 3 / 4 || j->head_seq - j->replay_seq > j->sectors / 2 ||
         (pending > 256 && pending > space_avail(&s->space) / 2))
         ckpt_request(s);
-    if (j->head_seq - j->written_seq > PENDING_SECTORS && !j->writing && s->tasks < 4) {
+    if (j->head_seq - j->written_seq > PENDING_SECTORS && !j->spawned) {
+        j->spawned = true;
         s->tasks++;
         env_spawn(s->e, "store journal", journal_task, s);
     }

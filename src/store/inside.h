@@ -145,6 +145,7 @@ struct journal {
     lsn end, written, durable, want;
     struct list bufs;           // struct jbuf: sectors from written_seq on
     bool writing;
+    bool spawned;               // a task that writes out what nobody has asked for yet
     struct waitq q;
     struct journal_run runs[JOURNAL_RUNS_MAX];
     uint32_t runs_len;

@@ -54,7 +54,8 @@ struct store_hooks {
     void *ctx;
 };
 // Reads the newer valid superblock, replays the journal (ends with a flush), raises the incarnation (durably) before it returns.
-// ERR_FORMAT (no store), ERR_VERSION (newer), ERR_CHECKSUM (both superblocks damaged), ERR_IO. One damaged copy is used past and mended.
+// ERR_FORMAT (no store), ERR_VERSION (newer), ERR_CHECKSUM (both superblocks or the allocator's map damaged), ERR_TOOSMALL (the
+// device is shorter than the store made on it), ERR_IO. One damaged superblock is used past and mended.
 MUST_USE err co_store_open(struct disk *d, const struct store_config *c, const struct store_hooks *h, struct store **out);
 MUST_USE err co_store_close(struct store *s);   // syncs, checkpoints, marks clean; frees s. Caller has stopped all users. Not the disk.
 void co_store_abandon(struct store *s);         // frees s without a write (waits for I/O in flight)

@@ -1,5 +1,5 @@
-// A story of a store: random batches, block writes, syncs and checkpoints over several lives of a node, each ended by a crash
-// at some I/O. After each crash the store must be the state after some prefix of the batches, at least of those synced.
+// A story of a store: random batches, block writes, syncs and checkpoints of several tasks, over several lives of a node, each
+// ended by a crash at some I/O. After each crash the store must be the state after some prefix of the batches, at least of those synced.
 #pragma once
 #include "tests/crash/store_bed.h"
 
@@ -7,6 +7,7 @@
 #define STORY_OPS 12u
 #define STORY_BATCHES 6000u
 #define STORY_TREES 2
+#define STORY_WORKERS 3u
 
 enum story_what { STORY_NONE, STORY_BYTES, STORY_BLOCK };
 struct story_value {
@@ -29,9 +30,7 @@ struct story {
     uint32_t turns;      // of the life to come
     uint32_t sync_every; // batches, about; chosen for each life: long unflushed stretches leave long torn tails
     bool dense;          // hardly any free blocks: they are reused soon
-    bool stop;           // for the second task
-    bool second_ended;
-    uint64_t lives, replays_of_nothing, most_lost;
+    uint32_t working;    // tasks
     uint64_t filler_at, filler_blocks;
 };
 
@@ -112,22 +111,19 @@ static inline void co_story_compare(struct story *y, struct buf *buf) {
             ASSERT(len == want_len && memcmp(want, got, len) == 0);
             if (v->what == STORY_BLOCK) co_story_check_block(y, v, &y->history[v->batch], buf->data);
         }
-        ASSERT(tree_records(y->bed.s, (enum tree_id)t) == records + (t == 0));
+        ASSERT(tree_records(y->bed.s, (enum tree_id)t) == records);
     }
 }
-static inline uint32_t co_story_last(struct story *y) { // the number of the last batch that is there
-    struct key k = key_make(9, (const uint8_t *)"last-last-last-l", 0);
-    le32 n = {{0}};
-    err e = co_tree_get(y->bed.s, TREE_META, &k, &n, sizeof n, NULL);
-    ASSERT(e == OK || e == ERR_NOENT);
-    return le32_get(n);
+static inline uint32_t story_last(struct story *y) { // the number of the last batch that is there
+    uint64_t epoch, number;
+    tree_note(y->bed.s, TREE_META, &epoch, &number);
+    return (uint32_t)number;
 }
 static inline void co_story_recover(struct story *y) {
     struct buf *buf = buf_new(bed_env(&y->bed)->mem, BLOCK_BYTES);
-    uint32_t last = co_story_last(y);
+    uint32_t last = story_last(y);
     if (last < y->synced || last > y->committed) fprintf(stderr, "found batch %u, synced %u, committed %u\n", last, y->synced, y->committed);
     ASSERT(last >= y->synced && last <= y->committed);
-    y->most_lost = MAX(y->most_lost, y->committed - last);
     story_rebuild(y, last);
     co_story_compare(y, buf);
     y->committed = y->synced = last;
@@ -170,17 +166,30 @@ static inline bool story_has(const struct story_batch *h, const struct story_op 
         if (h->ops[i].tree == op->tree && h->ops[i].key == op->key) return true;
     return false;
 }
-static inline void co_story_batch(struct story *y) {
-    uint32_t n = y->committed + 1, ops = 1 + (uint32_t)story_random(y, STORY_OPS);
+// At the instant of application: the batch gets its number and its place in the history.
+struct story_building { struct story *y; struct story_batch h; };
+static inline void story_applied(void *arg, struct batch *b) {
+    struct story_building *g = arg;
+    struct story *y = g->y;
+    uint32_t n = ++y->committed;
     ASSERT(n < STORY_BATCHES);
-    struct story_batch *h = &y->history[n];
-    h->ops_len = 0;
+    batch_note(b, TREE_META, 1, n);
+    y->history[n] = g->h;
+    for (uint32_t i = 0; i < g->h.ops_len; i++) {
+        struct story_op *op = &y->history[n].ops[i];
+        op->v.batch = n;
+        y->now[op->tree][op->key] = op->v;
+    }
+}
+static inline void co_story_batch(struct story *y, uint32_t worker) {
+    struct story_building g = {.y = y};
+    uint32_t ops = 1 + (uint32_t)story_random(y, STORY_OPS);
     struct batch *b = batch_new(y->bed.s);
     uint8_t val[RECORD_BYTES_MAX], block[BLOCK_BYTES];
     for (uint32_t i = 0; i < ops; i++) {
         struct story_op op = story_random_op(y);
-        if (story_has(h, &op)) continue;
-        op.v.batch = n;
+        op.key = (uint16_t)(op.key / STORY_WORKERS * STORY_WORKERS + worker); // each worker has its own
+        if (story_has(&g.h, &op)) continue;
         if (op.v.what == STORY_BLOCK) co_story_write(y, &op);
         struct key k = story_key(op.key);
         struct story_value *old = &y->now[op.tree][op.key];
@@ -188,17 +197,13 @@ static inline void co_story_batch(struct story *y) {
         else batch_put(b, (enum tree_id)op.tree, &k, val, story_encode(&op.v, val, block));
         if (op.v.what == STORY_BLOCK) batch_alloc(b, (block_addr){op.v.addr}, 1);
         if (old->what == STORY_BLOCK) batch_free(b, (block_addr){old->addr}, 1);
-        h->ops[h->ops_len++] = op;
+        g.h.ops[g.h.ops_len++] = op;
     }
-    struct key k = key_make(9, (const uint8_t *)"last-last-last-l", 0);
-    le32 v = le32_of(n);
-    batch_put(b, TREE_META, &k, &v, sizeof v);
     batch_urgent(b);
-    y->committed = n;
+    batch_on_apply(b, story_applied, &g);
     lsn at;
     err e = co_batch_commit(b, &at);
     ASSERT(e == OK);
-    for (uint32_t i = 0; i < h->ops_len; i++) y->now[h->ops[i].tree][h->ops[i].key] = h->ops[i].v;
 }
 static inline void co_story_sync(struct story *y) {
     uint32_t n = y->committed;
@@ -206,34 +211,34 @@ static inline void co_story_sync(struct story *y) {
     ASSERT(e == OK);
     y->synced = MAX(y->synced, n);
 }
-static inline void story_second(void *arg) { // checkpoints beside the batches
-    struct story *y = arg;
-    while (!y->stop) {
-        co_sleep_until(bed_env(&y->bed), env_now_ns(bed_env(&y->bed)) + story_random(y, USEC(400)), "second");
-        if (story_random(y, 12) > 0 || y->stop) continue;
-        err e = co_store_checkpoint(y->bed.s);
-        ASSERT(e == OK);
+struct story_worker { struct story *y; uint32_t number; };
+static inline void story_work(void *arg) {
+    struct story_worker *k = arg;
+    struct story *y = k->y;
+    for (uint32_t i = 0; i < y->turns; i++) {
+        co_story_batch(y, k->number);
+        if (story_random(y, y->sync_every) == 0) co_story_sync(y);
+        if (story_random(y, 100) == 0) {
+            err e = co_store_checkpoint(y->bed.s);
+            ASSERT(e == OK);
+        }
+        if (story_random(y, 3) == 0) co_sleep_until(bed_env(&y->bed), env_now_ns(bed_env(&y->bed)) + story_random(y, USEC(100)), "work");
     }
-    y->second_ended = true;
+    y->working--;
 }
 static inline void co_story_live(struct bed *b) {
     struct story *y = b->user;
     err e = co_bed_open(b);
     ASSERT(e == OK);
     co_story_recover(y);
-    y->stop = y->second_ended = false;
     y->sync_every = 1u << story_random(y, 8);
-    env_spawn(bed_env(b), "second", story_second, y);
-    for (uint32_t i = 0; i < y->turns; i++) {
-        co_story_batch(y);
-        if (story_random(y, y->sync_every) == 0) co_story_sync(y);
-        if (story_random(y, 60) == 0) {
-            e = co_store_checkpoint(b->s);
-            ASSERT(e == OK);
-        }
+    y->working = STORY_WORKERS;
+    struct story_worker workers[STORY_WORKERS];
+    for (uint32_t i = 0; i < STORY_WORKERS; i++) {
+        workers[i] = (struct story_worker){y, i};
+        env_spawn(bed_env(b), "worker", story_work, &workers[i]);
     }
-    y->stop = true;
-    while (!y->second_ended) co_sleep_until(bed_env(b), env_now_ns(bed_env(b)) + USEC(50), "second's end");
+    while (y->working > 0) co_sleep_until(bed_env(b), env_now_ns(bed_env(b)) + USEC(50), "workers");
     if (story_random(y, 4) == 0) {
         co_bed_close(b);
         y->synced = y->committed;
@@ -263,7 +268,7 @@ static inline void co_story_begin(struct bed *b) {
         ASSERT(e == OK);
     }
     for (uint32_t i = 0; i < 200; i++) { // the ring comes round
-        co_story_batch(y);
+        co_story_batch(y, i % STORY_WORKERS);
         co_story_sync(y);
     }
     co_bed_close(b);
@@ -286,7 +291,6 @@ static inline void story_fini(struct story *y) {
 // One life, ended at its k-th I/O (0: at its end); true if that came before its end.
 static inline bool story_live(struct story *y, uint32_t turns, uint64_t k, enum world_io_moment at, enum world_crash how) {
     y->turns = turns;
-    y->lives++;
     world_crash_at_io(y->bed.w, y->bed.n, k, at, how);
     bool survived = bed_run(&y->bed, co_story_live);
     world_crash_at_io(y->bed.w, y->bed.n, 0, at, how);

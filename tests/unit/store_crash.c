@@ -10,7 +10,7 @@ static void one_story(uint64_t seed, bool dense, uint32_t lives) {
     for (uint32_t i = 0; i < lives; i++) {
         uint64_t k = 1 + story_random(&y, story_random(&y, 3) ? 150 : 25);
         enum world_crash how = story_random(&y, 4) ? WORLD_CRASH_POWER : WORLD_CRASH_PROCESS;
-        story_live(&y, 60, k, story_random(&y, 2) ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, how);
+        story_live(&y, 25, k, story_random(&y, 2) ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, how);
     }
     story_live(&y, 0, 0, WORLD_IO_SUBMITTED, WORLD_CRASH_PROCESS);
     story_fini(&y);
@@ -28,8 +28,8 @@ static void every_io(uint64_t seed, enum world_io_moment at) {
     for (uint64_t k = 1;; k++) {
         struct story y;
         story_init(&y, seed, true);
-        bool cut = story_live(&y, 12, k, at, WORLD_CRASH_POWER);
-        story_live(&y, 5, 8, at, WORLD_CRASH_POWER); // and once more while it recovers
+        bool cut = story_live(&y, 5, k, at, WORLD_CRASH_POWER);
+        story_live(&y, 3, 8, at, WORLD_CRASH_POWER); // and once more while it recovers
         story_live(&y, 0, 0, at, WORLD_CRASH_POWER);
         story_fini(&y);
         if (!cut) return;
