@@ -1,8 +1,8 @@
 // A store's life: opening (superblock, map, replay, a new incarnation), failing, closing.
 //
-// Open, in order, each step durable before the next: the newest superblock; its map copy; replay of the journal into
-// memory; a flush, since after the death of a process alone what was read back need not have been durable; the superblock
-// with the incarnation raised, to both copies (which mends a damaged one). Only then does anybody hear of anything.
+// Open, in order: the newest superblock; its map copy; replay of the journal into memory; the superblock with the incarnation
+// raised, to both copies (which mends a damaged one). Its flush also covers what was replayed: after the death of a process
+// alone, what is read back need not be durable. Only then does anybody hear of anything.
 #include "store/inside.h"
 
 err store_fail(struct store *s, const char *what, err e) {
@@ -97,7 +97,6 @@ static err co_bring_up(struct store *s, const struct store_hooks *h) {
     s->opened_clean = s->sb.clean;
     err e = co_load_map(s);
     if (e == OK) e = co_replay(s, &s->sb, h, &end_seq);
-    if (e == OK) e = co_flush(s);
     if (e == OK) e = co_raise_incarnation(s);
     if (e == OK) journal_init(s, ROUND_UP(end_seq, JUNIT_SECTORS), end_seq, s->incarnation);
     return e;

@@ -29,6 +29,7 @@ struct story {
     struct story_value now[STORY_TREES][STORY_KEYS];
     uint32_t turns;      // of the life to come
     uint32_t sync_every; // batches, about; chosen for each life: long unflushed stretches leave long torn tails
+    bool heavy;          // long values, quickly: the ring is always nearly full
     bool dense;          // hardly any free blocks: they are reused soon
     uint32_t working;    // tasks
     uint64_t filler_at, filler_blocks;
@@ -158,7 +159,7 @@ static inline struct story_op story_random_op(struct story *y) {
     struct story_op op = {(uint8_t)story_random(y, STORY_TREES), (uint16_t)story_random(y, y->dense ? 60 : STORY_KEYS), {0}};
     op.v.what = r < 3 ? STORY_NONE : r < 7 ? STORY_BYTES : STORY_BLOCK;
     op.v.seed = story_random(y, UINT64_MAX);
-    op.v.len = bytes;
+    op.v.len = y->heavy ? RECORD_BYTES_MAX - bytes / 4 : bytes;
     return op;
 }
 static inline bool story_has(const struct story_batch *h, const struct story_op *op) {

@@ -4,24 +4,29 @@
 static uint64_t env_number(const char *name, uint64_t otherwise) { return getenv(name) ? strtoull(getenv(name), NULL, 10) : otherwise; }
 
 // Many lives in a row, each ended at a random I/O; the next one begins with what is left, and checks it.
-static void one_story(uint64_t seed, bool dense, uint32_t lives) {
+static void one_story(uint64_t seed, bool dense, bool heavy, uint32_t lives) {
     struct story y;
     story_init(&y, seed, dense);
+    y.heavy = heavy;
     for (uint32_t i = 0; i < lives; i++) {
         uint64_t k = 1 + story_random(&y, story_random(&y, 3) ? 150 : 25);
         enum world_crash how = story_random(&y, 4) ? WORLD_CRASH_POWER : WORLD_CRASH_PROCESS;
-        story_live(&y, 25, k, story_random(&y, 2) ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, how);
+        story_live(&y, heavy ? 100 : 25, k, story_random(&y, 2) ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, how);
     }
     story_live(&y, 0, 0, WORLD_IO_SUBMITTED, WORLD_CRASH_PROCESS);
     story_fini(&y);
 }
 static void test_stories(void **state) {
     uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
-    for (uint64_t seed = first; seed < first + n; seed++) one_story(seed, false, 12);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(seed, false, false, 12);
 }
 static void test_stories_in_a_full_store(void **state) {
     uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
-    for (uint64_t seed = first; seed < first + n; seed++) one_story(1000 + seed, true, 12);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(1000 + seed, true, false, 12);
+}
+static void test_stories_with_a_full_journal(void **state) {
+    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(2000 + seed, false, true, 8);
 }
 // The same short life, cut at its first, second, third ... I/O, until it gets through.
 static void every_io(uint64_t seed, enum world_io_moment at) {
@@ -40,10 +45,6 @@ static void test_every_io(void **state) {
     every_io(8, WORLD_IO_COMPLETED);
 }
 
-// ---- a torn tail, step by step
-//   life 1   writes many units of journal in one go; the cut loses the first of them and keeps the others
-//   life 2   finds nothing of it, writes one unit in that place, which is flushed; cut
-//   life 3   finds that unit, and behind it the tail of life 1, of the very next sequence: not a continuation
 static void co_put_number(struct bed *b, uint64_t key, uint32_t n) {
     struct batch *ba = batch_new(b->s);
     uint8_t v[900] = {(uint8_t)n, (uint8_t)(n >> 8)};
@@ -52,6 +53,50 @@ static void co_put_number(struct bed *b, uint64_t key, uint32_t n) {
     lsn at;
     assert_int_equal(co_batch_commit(ba, &at), OK);
 }
+// ---- cut in a checkpoint, at each I/O, and again in the opening that follows, at each I/O
+static void script_checkpoint(struct bed *b) {
+    assert_int_equal(co_bed_open(b), OK);
+    assert_int_equal(co_store_checkpoint(b->s), OK);
+}
+static void script_prepare(struct bed *b) {
+    co_bed_format(b);
+    assert_int_equal(co_bed_open(b), OK);
+    co_put_number(b, 1, 11);
+    co_bed_close(b);
+    assert_int_equal(co_bed_open(b), OK);
+    co_put_number(b, 2, 12);
+    assert_int_equal(co_store_sync(b->s, store_now(b->s)), OK);
+}
+static void script_look(struct bed *b) {
+    assert_int_equal(co_bed_open(b), OK);
+    assert_int_equal(tree_records(b->s, TREE_META), 2);
+    uint64_t faults, reached;
+    assert_int_equal(co_store_verify(b->s, &(struct store_verify){0}, &faults, &reached), OK);
+    assert_int_equal(faults, 0);
+    b->user = b;
+}
+static void test_cut_twice(void **state) {
+    for (uint64_t k = 1; k <= 24; k++)
+        for (uint64_t j = 1; j <= 9; j++) {
+            struct bed b;
+            bed_init(&b, k * 100 + j, MIB(16));
+            bed_run(&b, script_prepare);
+            node_power_cut(b.n);
+            world_crash_at_io(b.w, b.n, k, k % 2 ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, WORLD_CRASH_POWER);
+            bed_run(&b, script_checkpoint);
+            world_crash_at_io(b.w, b.n, j, WORLD_IO_SUBMITTED, WORLD_CRASH_POWER);
+            bed_run(&b, script_checkpoint);
+            world_crash_at_io(b.w, b.n, 0, WORLD_IO_SUBMITTED, WORLD_CRASH_POWER);
+            bed_run(&b, script_look);
+            assert_non_null(b.user);
+            bed_fini(&b);
+        }
+}
+
+// ---- a torn tail, step by step
+//   life 1   writes many units of journal in one go; the cut loses the first of them and keeps the others
+//   life 2   finds nothing of it, writes one unit in that place, which is flushed; cut
+//   life 3   finds that unit, and behind it the tail of life 1, of the very next sequence: not a continuation
 static bool lose_first_unit(void *ctx, const struct world_sector *s) {
     uint64_t *unit = ctx;
     if (s->off_bytes < 4 * BLOCK_BYTES) return true; // superblocks
@@ -101,6 +146,7 @@ static void test_torn_tail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_torn_tail), cmocka_unit_test(test_stories), cmocka_unit_test(test_stories_in_a_full_store),
-                                       cmocka_unit_test(test_every_io)};
+                                       cmocka_unit_test(test_stories_with_a_full_journal),
+                                       cmocka_unit_test(test_every_io), cmocka_unit_test(test_cut_twice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -380,6 +380,44 @@ static void script_many(struct bed *b) {
 }
 static void test_many(void **state) { run(MIB(16), script_many); }
 
+// ---- what a flush covers: only what was complete when it was submitted
+static void sync_task(void *arg) {
+    struct many *m = arg;
+    assert_int_equal(co_store_sync(m->b->s, store_now(m->b->s)), OK);
+    m->left--;
+}
+static void script_flush_covers(struct bed *b) {
+    co_bed_format(b);
+    assert_int_equal(co_bed_open(b), OK);
+    struct world_options *o = world_options(b->w);
+    o->flush_min_ns = o->flush_max_ns = MSEC(50);
+    struct buf *buf = buf_new(bed_env(b)->mem, BLOCK_BYTES);
+    struct block_io io = {{0}, buf->data, 0};
+    uint32_t got;
+    assert_int_equal(co_store_alloc(b->s, 1, false, &io.at, &got), OK);
+    struct many m = {b, 1, 0};
+    assert_int_equal(co_put(b->s, 1, 100, NULL), OK);
+    struct sync_point early = store_now(b->s);
+    env_spawn(bed_env(b), "sync", sync_task, &m);
+    co_sleep_until(bed_env(b), env_now_ns(bed_env(b)) + MSEC(10), "flush under way");
+    assert_int_equal(co_store_write_blocks(b->s, &io, 1), OK); // complete before the flush returns
+    struct sync_point write = store_now(b->s);
+    assert_int_equal(co_put(b->s, 2, 100, NULL), OK);
+    assert_int_equal(co_journal_write(b->s), OK); // so is this
+    assert_int_equal(m.left, 1);
+    assert_false(store_synced(b->s, early));
+    while (m.left > 0) co_sleep_until(bed_env(b), env_now_ns(bed_env(b)) + USEC(50), "flush");
+    assert_true(store_synced(b->s, early));
+    assert_false(store_synced(b->s, write));
+    assert_true(store_durable(b->s).n < store_now(b->s).journal.n);
+    assert_int_equal(co_store_sync(b->s, store_now(b->s)), OK);
+    assert_true(store_synced(b->s, store_now(b->s)));
+    store_unalloc(b->s, io.at, 1);
+    buf_unref(buf);
+    co_bed_close(b);
+}
+static void test_flush_covers(void **state) { run(MIB(16), script_flush_covers); }
+
 // ---- B3: entries up to RECORD_BYTES_ATOMIC lie within one sector
 static void script_sectors(struct bed *b) {
     co_bed_format(b);
@@ -448,6 +486,7 @@ int main(void) {
         cmocka_unit_test(test_two_opens), cmocka_unit_test(test_format_again), cmocka_unit_test(test_damaged_page),
         cmocka_unit_test(test_damaged_map), cmocka_unit_test(test_blocks), cmocka_unit_test(test_full),
         cmocka_unit_test(test_flush_fails), cmocka_unit_test(test_journal_fails), cmocka_unit_test(test_registers),
-        cmocka_unit_test(test_notes), cmocka_unit_test(test_many), cmocka_unit_test(test_sectors), cmocka_unit_test(test_garbage_ops)};
+        cmocka_unit_test(test_notes), cmocka_unit_test(test_many), cmocka_unit_test(test_flush_covers),
+        cmocka_unit_test(test_sectors), cmocka_unit_test(test_garbage_ops)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
