@@ -1,0 +1,214 @@
+// What comes in: calls, posts, casts, and who may ask what when.
+//
+//   any time                 the map, status, control
+//   an instance is there     calls between IOMs of this epoch (recovery lives on them), posts
+//   serving, lease valid     clients: names and data
+#include "iom/data.h"
+#include "iom/iom_inside.h"
+
+static bool any_epoch(void *ctx, uint16_t type) { return type == MSG_GET_MAP || type == MSG_STATUS || type == MSG_CONTROL; }
+
+// ---- map, status, control
+static void answer_map(struct iom *i, struct inbound *in) {
+    const struct cluster_map *m = register_latest(i->reg);
+    if (!m) {
+        hub_reply(in, NULL, ERR_STOPPED);
+        return;
+    }
+    struct msg *reply = inbound_reply(in, sizeof(struct envelope));
+    struct buf *b = buf_new(i->env->mem, CLUSTER_MAP_BYTES_MAX);
+    msg_set_payload(reply, (struct slice){b, 0, cluster_map_encode(m, b->data)});
+    buf_unref(b);
+    hub_reply(in, reply, OK);
+}
+
+static void status_of_map(struct iom *i, struct wire_status *s) {
+    const struct cluster_map *m = register_latest(i->reg);
+    s->iom = i->self.n;
+    s->array_ioms = i->ident.array_ioms;
+    s->array_state = ARRAY_STOPPED;
+    s->serving = i->serving && member_may_serve(i->member);
+    if (!m) return;
+    s->map_version = le64_of(m->version);
+    s->map_epoch = le64_of(m->epoch);
+    s->recoveries = le64_of(m->recoveries);
+    s->array_state = m->state;
+    for (uint8_t n = 0; n < m->ioms; n++) {
+        struct member_view v;
+        member_suspect_view(i->member, n, &v);
+        s->member[n].incarnation = le64_of(v.incarnation);
+        s->member[n].silent_ms = le64_of(v.silent_ns / MSEC(1));
+        s->member[n].state = m->iom[n].state;
+    }
+}
+
+static void status_of_store(struct iom *i, struct wire_status *s) {
+    struct rows_stats r;
+    struct names_stats n;
+    struct store_stats t;
+    if (!i->store) return;
+    rows_stats(i->rows, &r);
+    names_stats(i->names, &n);
+    store_stats(i->store, &t);
+    s->incarnation = le64_of(store_incarnation(i->store));
+    s->blocks_total = le64_of(store_blocks_total(i->store));
+    s->blocks_free = le64_of(store_blocks_free(i->store));
+    s->objects = le64_of(n.objects);
+    s->rows_dirty_bytes = le64_of(r.dirty_bytes);
+    s->rows_cache_bytes = le64_of(r.cache_bytes);
+    s->store_cache_bytes = le64_of(t.cache_used_bytes);
+    s->writes = le64_of(r.writes);
+    s->reads = le64_of(r.reads);
+    s->deltas_sent = le64_of(r.deltas_sent);
+    s->settled = le64_of(r.settled);
+    s->bad_blocks = le64_of(r.bad_blocks);
+    s->journal_flushes = le64_of(t.journal_flushes);
+    s->journal_bytes = le64_of(t.journal_bytes_written);
+    s->data_blocks_written = le64_of(t.data_blocks_written);
+    s->data_blocks_read = le64_of(t.data_blocks_read);
+}
+
+static void answer_status(struct iom *i, struct inbound *in) {
+    struct msg *reply = inbound_reply(in, sizeof(struct wire_status));
+    struct wire_status *s = (struct wire_status *)reply->body;
+    status_of_map(i, s);
+    status_of_store(i, s);
+    s->mem_bytes = le64_of(mem_used_bytes(i->env->mem));
+    hub_reply(in, reply, OK);
+}
+
+struct sentences {
+    struct buf *b;
+    uint32_t len;
+};
+static void collect(void *ctx, const char *sentence) {
+    struct sentences *s = ctx;
+    uint32_t n = (uint32_t)strlen(sentence);
+    if (s->len + n + 1 > KIB(64)) return; // the count tells that there are more
+    memcpy(s->b->data + s->len, sentence, n);
+    s->b->data[s->len + n] = '\n';
+    s->len += n + 1;
+}
+
+static void co_verify(struct iom *i, struct inbound *in) {
+    struct msg *reply = inbound_reply(in, sizeof(struct rep_verify));
+    struct rep_verify *r = (struct rep_verify *)reply->body;
+    struct sentences s = {.b = buf_new(i->env->mem, (uint32_t)KIB(64))};
+    uint64_t rows = 0, faults = 0;
+    err e = co_rows_verify(i->rows, collect, &s, &rows, &faults);
+    r->rows = le64_of(rows);
+    r->faults = le64_of(faults);
+    r->blocks = le64_of(store_blocks_total(i->store) - store_blocks_free(i->store));
+    if (s.len) msg_set_payload(reply, (struct slice){s.b, 0, s.len});
+    buf_unref(s.b);
+    hub_reply(in, reply, e);
+}
+
+static void co_control(struct iom *i, struct inbound *in) {
+    const struct req_control *r = (const struct req_control *)in->m->body;
+    if (in->m->body_len < sizeof *r) {
+        hub_reply(in, NULL, ERR_FORMAT);
+        return;
+    }
+    switch ((enum control_op)r->op) {
+    case CONTROL_STOP:
+        hub_reply(in, NULL, OK);
+        iom_ask_stop(i);
+        return;
+    case CONTROL_VERIFY:
+        if (i->serving) co_verify(i, in);
+        else hub_reply(in, NULL, ERR_STOPPED);
+        return;
+    case CONTROL_SYNC:
+        hub_reply(in, NULL, i->serving ? co_rows_sync(i->rows) : ERR_STOPPED);
+        return;
+    }
+    hub_reply(in, NULL, ERR_INVAL);
+}
+
+// ---- calls
+struct request {
+    struct iom *i;
+    struct inbound *in;
+    void (*co_answer)(struct iom *i, struct inbound *in);
+};
+
+static void request_task(void *arg) {
+    struct request *q = arg;
+    struct iom *i = q->i;
+    q->co_answer(i, q->in);
+    mem_free(i->env->mem, q);
+    if (--i->requests == 0) waitq_wake_all(i->env, &i->idle);
+}
+
+static void co_names_answer(struct iom *i, struct inbound *in) { co_names_call(i->names, in); }
+static void co_rows_answer(struct iom *i, struct inbound *in) { rows_call(i->rows, in); }
+static void co_read_answer(struct iom *i, struct inbound *in) { co_data_read(i->rows, in); }
+static void co_write_answer(struct iom *i, struct inbound *in) { co_data_write(i->rows, in); }
+static void co_fsync_answer(struct iom *i, struct inbound *in) { co_data_fsync(i->rows, in); }
+static void co_discard_answer(struct iom *i, struct inbound *in) { co_data_discard(i->rows, in); }
+static void co_zero_answer(struct iom *i, struct inbound *in) { co_data_zero(i->rows, in); }
+
+static void (*answer_of(uint16_t type))(struct iom *i, struct inbound *in) {
+    if (names_takes(type)) return co_names_answer;
+    switch (type) {
+    case MSG_READ: return co_read_answer;
+    case MSG_WRITE: return co_write_answer;
+    case MSG_FSYNC: return co_fsync_answer;
+    case MSG_DISCARD: return co_discard_answer;
+    case MSG_ZERO: return co_zero_answer;
+    case MSG_RESOLVE: case MSG_VERIFY: return co_rows_answer;
+    case MSG_CONTROL: return co_control;
+    default: return NULL;
+    }
+}
+
+static bool may_ask(const struct iom *i, const struct inbound *in) {
+    if (in->m->type == MSG_CONTROL) return in->from.kind == NODE_TOOL && i->rows != NULL;
+    if (in->from.kind == NODE_IOM) return i->rows != NULL && !i->cancelled;
+    return i->serving && !i->cancelled && member_may_serve(i->member);
+}
+
+static void on_call(void *ctx, struct inbound *in) {
+    struct iom *i = ctx;
+    if (in->m->type == MSG_GET_MAP) {
+        answer_map(i, in);
+        return;
+    }
+    if (in->m->type == MSG_STATUS) {
+        answer_status(i, in);
+        return;
+    }
+    void (*co_answer)(struct iom *, struct inbound *) = answer_of(in->m->type);
+    if (!co_answer || !may_ask(i, in)) {
+        hub_reply(in, NULL, co_answer ? ERR_STOPPED : ERR_NOTSUP);
+        return;
+    }
+    struct request *q = mem_alloc(i->env->mem, sizeof *q);
+    *q = (struct request){i, in, co_answer};
+    i->requests++;
+    env_spawn(i->env, "iom: request", request_task, q);
+}
+
+// ---- posts and casts
+static void on_post(void *ctx, iom_id from, struct msg *m) {
+    struct iom *i = ctx;
+    if (!i->rows) msg_free(m); // of an epoch that is over: the hub's epoch changes before there is an instance again
+    else if (m->type == MSG_MIRROR || m->type == MSG_MIRROR_ACK) names_receive(i->names, from, m);
+    else rows_receive(i->rows, from, m);
+}
+
+static void on_cast(void *ctx, const struct node_name *from, struct msg *m) {
+    struct iom *i = ctx;
+    if (i->member) member_cast(i->member, from, m);
+    else msg_free(m);
+}
+
+static void on_gone(void *ctx, const struct node_name *who) {
+    struct iom *i = ctx;
+    if (who->kind == NODE_MX && i->names) names_session_gone(i->names, who->id);
+}
+
+struct hub_events iom_hub_events(struct iom *i) {
+    return (struct hub_events){.call = on_call, .post = on_post, .cast = on_cast, .gone = on_gone, .any_epoch = any_epoch, .ctx = i};
+}
