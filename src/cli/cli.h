@@ -77,5 +77,6 @@ void conf_store_path(const struct conf *c, uint8_t iom, char out[PATH_MAX]);
 // Where the sockets of a cluster in `dir` go: DIR/run, or a short folder if that is too long. Says why not.
 bool socket_dir_choose(const char *dir, char out[PATH_MAX]);
 bool socket_dirs_ensure(const struct conf *c);               // those short folders are gone after a reboot
+void socket_dirs_remove(const struct conf *c);               // the short folders, once no IOM runs
 void hex_of(const uint8_t id[16], char out[33]);
 void source_of(const struct conf *c, char out[32]);          // what /proc/mounts shows as the device of our mounts

@@ -171,3 +171,15 @@ bool socket_dirs_ensure(const struct conf *c) {
     }
     return true;
 }
+
+void socket_dirs_remove(const struct conf *c) {
+    char own[PATH_MAX], path[PATH_MAX];
+    path_make(own, "%s/run/", c->dir);
+    for (uint8_t i = 0; i < c->ioms; i++) {
+        path_make(path, "%s", c->iom[i].at + strlen("unix:"));
+        if (strncmp(c->iom[i].at, "unix:/", 6) || !strncmp(path, own, strlen(own)) || !strstr(path, "/mendfs-")) continue;
+        unlink(path); // of an IOM that was killed
+        *strrchr(path, '/') = 0;
+        rmdir(path);  // when the last socket is gone
+    }
+}

@@ -89,6 +89,7 @@ static int down(struct down *d, const struct conf *c) {
     mx_end(d);
     if (d->busy) return fail(1, "not stopped: %u of %u mounts could not be unmounted; the reasons stand above", d->busy, d->mounts);
     uint32_t ended, killed = ioms_stop(d->dir, ~0u, &ended);
+    socket_dirs_remove(c);
     if (!ended && !d->mx_len && !d->mounts) say("stopped already: nothing of %s runs", d->dir);
     else say("stopped: %u IOMs and %u mounts%s", ended, MAX(d->mounts, d->mx_len), killed ? "; some had to be killed, see above" : "");
     return 0;
