@@ -282,13 +282,14 @@ static void client_read(struct iom *n, struct model_object *o, struct op op) {
 }
 static void client_fsync(struct iom *n, struct model_object *o) {
     struct op all = {0, BLOCKS * BLOCK_BYTES};
-    uint32_t upto[BLOCKS];
+    uint32_t upto[BLOCKS], count = o->truncates;
+    if (n->sim->cutting.on) return;
     newest_of(o, all, upto);
     for (uint32_t b = 0; b < BLOCKS; b++) // what is being written now may have been counted, but not begun
         if (o->block[b].busy) upto[b] = o->block[b].durable;
     err e = co_rows_fsync(n->rows, o->h, chance(n->sim, 50) ? o->durable_end : 0, o->known);
     if (e != OK) fail(n->sim, "fsync: %s", err_text(e));
-    if (!n->sim->cutting.on) durable_upto(n, o, all, upto);
+    if (count == o->truncates && !n->sim->cutting.on) durable_upto(n, o, all, upto);
 }
 static void client_zero(struct iom *n, struct model_object *o, struct op op) {
     struct sim *s = n->sim;
