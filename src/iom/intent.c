@@ -177,10 +177,10 @@ static err co_part_check(struct names *n, struct part *p) { // tries it, for the
 }
 
 static err co_part_record(struct names *n, struct part *p) {
-    struct { struct rec_intent_part r; uint8_t bytes[RECORD_BYTES_MAX]; } val = {.r = {.format = NAMES_FORMAT}};
+    union { struct rec_intent_part r; uint8_t room[RECORD_BYTES_MAX]; } val = {.r = {.format = NAMES_FORMAT}};
     struct key k = intent_key(&p->id, p->number);
     uint8_t count;
-    uint32_t len = steps_encode(val.bytes, &p->steps, n->c.self, &count);
+    uint32_t len = steps_encode(val.r.bytes, &p->steps, n->c.self, &count);
     if (p->number == PART_RIGHT) count = 0;
     val.r.steps = count;
     struct batch *b = batch_new(n->store);

@@ -2,7 +2,7 @@
 //
 //   open: disk, identity, hub, register, membership
 //   ┌─> instance up: store opened (replay, a new incarnation), names and rows over it ── READY
-//   │      recovery phases, one after the other, each when all members have done the one before: names 0..2, rows 0..2
+//   │      recovery phases, one after the other, each when all members have done the one before: names 0..2, rows 0..2, names 3
 //   │      serve
 //   │   instance down: nothing is answered any more; what is held is hardened; the store is closed
 //   └── a stop of the array                                              asked to stop ──> close all, end
@@ -11,6 +11,7 @@
 // the membership only say what is wanted (struct iom_wanted). Requests run in tasks of their own and are counted: the instance goes when the last has left it.
 #include "iom/iom_inside.h"
 
+#define NAMES_BEFORE_ROWS 3 // recovery phases of names before those of rows; the others follow
 #define STOP_PATIENCE_NS SEC(3) // how long a clean stop waits for the others to agree that the array stops
 
 static void changed(struct iom *i) { waitq_wake_all(i->env, &i->changed); }
@@ -101,8 +102,10 @@ static err co_instance_down(struct iom *i) {
 }
 
 static err co_run_phase(struct iom *i, uint32_t phase, uint64_t epoch) {
-    if (phase < NAMES_RECOVERY_PHASES) return co_names_recover(i->names, phase, epoch);
-    return co_rows_recover(i->rows, phase - NAMES_RECOVERY_PHASES);
+    if (phase < NAMES_BEFORE_ROWS) return co_names_recover(i->names, phase, epoch);
+    phase -= NAMES_BEFORE_ROWS;
+    if (phase < ROWS_RECOVERY_PHASES) return co_rows_recover(i->rows, phase);
+    return co_names_recover(i->names, phase - ROWS_RECOVERY_PHASES + NAMES_BEFORE_ROWS, epoch);
 }
 
 static err co_phase(struct iom *i) {

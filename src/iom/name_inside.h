@@ -81,6 +81,8 @@ struct hold { // one per (kind, thing), with the number of its holders (only HOL
     uint32_t holders, local; // local: holders that decide here: until they do, the thing is as it was, and may be looked at
     struct waitq freed;
     uint32_t waiters;
+    uint64_t size;           // HOLD_TRUNCATE: the new size, durable with the INTENT ...
+    uint32_t truncates;      // ... under this count; 0 until the INTENT is durable
 };
 uint64_t hold_key(enum hold_kind kind, struct handle h, struct name nm);
 struct hold *hold_find(struct names *n, uint64_t key, const struct intent_id *but); // of another intent, or NULL
@@ -271,12 +273,14 @@ MUST_USE err co_orphans_recover(struct names *n);
 void co_orphans_settle(struct names *n); // housekeeper: sessions are settled
 MUST_USE err co_truncate(struct request *r, struct cnode *c, uint64_t size, void (*alter)(void *arg, struct cnode *c), void *arg);
 struct hold *truncate_open(struct names *n, struct handle h); // NULL: none is under way
+// A truncate is under way and its INTENT durable: *size is the object's durable end for those who know the new count. ERR_TRUNCATED for an older one.
+bool truncate_durable_end(struct names *n, struct handle h, uint32_t truncates, uint64_t *size, err *result);
 MUST_USE err co_object_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c); // live, no truncate under way
 MUST_USE err co_object_put(struct request *r, struct cnode *c); // one batch with the reply
 void object_changed(struct names *n, struct handle h, uint64_t number); // its creation or size is in this batch
 uint64_t object_number(const struct names *n, struct handle h);         // all of that is durable when this batch is
 MUST_USE err co_truncates_load(struct names *n);    // their holds
-MUST_USE err co_truncates_recover(struct names *n); // finishes them
+MUST_USE err co_truncates_recover(struct names *n, bool finish); // before and after the resolution of rows
 MUST_USE err co_members_discard(struct names *n, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone);
 MUST_USE err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates);
 MUST_USE err co_call_iom(struct names *n, iom_id to, const struct msg *req, struct msg **reply); // sends until it gets through; ERR_STOPPED

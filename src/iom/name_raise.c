@@ -5,8 +5,8 @@
 // set attributes since the data changed, or the times that cp -p and tar set would be lost.
 #include "iom/name_inside.h"
 
-static void reply_size(struct request *r, uint64_t size, uint64_t durable, uint32_t truncates) {
-    struct rep_size rep = {.size = le64_of(size), .durable_size = le64_of(durable), .truncates = le32_of(truncates)};
+static void reply_size(struct request *r, uint64_t size, uint64_t durable, uint32_t truncates, uint64_t change) {
+    struct rep_size rep = {.size = le64_of(size), .durable_size = le64_of(durable), .truncates = le32_of(truncates), .change = le64_of(change)};
     r->reply_len = sizeof rep - sizeof rep.env;
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
 }
@@ -42,16 +42,18 @@ err co_name_raise(struct request *r) {
     if (e != OK) return e;
     uint64_t number = object_number(r->n, h);
     if (q->durable) e = co_mirror_durable(r->n, number);
-    reply_size(r, c.size, mirror_is_durable(r->n, number) ? c.size : 0, c.truncates);
+    reply_size(r, c.size, mirror_is_durable(r->n, number) ? c.size : 0, c.truncates, c.change);
     return e;
 }
 
 err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) {
+    err e;
+    if (truncate_durable_end(n, h, truncates, durable_end, &e)) return e;
     struct request *r = mem_alloc(n->mem, sizeof *r);
     struct cnode c;
     r->n = n;
     n->tasks++;
-    err e = n->stopping ? ERR_STOPPED : co_raise(r, h, end, 0, truncates, &c);
+    e = n->stopping ? ERR_STOPPED : co_raise(r, h, end, 0, truncates, &c);
     if (e == OK) e = co_mirror_durable(n, object_number(n, h));
     if (e == OK) *durable_end = c.size;
     if (--n->tasks == 0) waitq_wake_all(n->env, &n->idle);
@@ -63,7 +65,7 @@ err co_name_end_durable(struct request *r) {
     const struct req_end_durable *q = (const void *)r->m->body;
     uint64_t durable = 0;
     err e = co_names_end_durable(r->n, wire_handle_at(&q->handle), le64_get(q->end), le32_get(q->truncates), &durable);
-    reply_size(r, durable, durable, le32_get(q->truncates));
+    reply_size(r, durable, durable, le32_get(q->truncates), 0);
     return e;
 }
 
@@ -73,7 +75,7 @@ err co_name_sync_meta(struct request *r) {
     err e = co_look_object(r->n, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle));
     if (e == OK) e = co_cnode_live(r->n, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle), &c);
     if (e == OK) e = co_mirror_durable(r->n, r->n->mirror.number);
-    if (e == OK) reply_size(r, c.size, c.size, c.truncates);
+    if (e == OK) reply_size(r, c.size, c.size, c.truncates, c.change);
     return e;
 }
 

@@ -215,7 +215,7 @@ static void name_apply(struct change *c, const struct step *s, uint64_t number, 
     if (handle_none(s->target)) {
         batch_del(c->b, TREE_META, &k);
     } else {
-        struct { struct rec_dirent r; uint8_t name[NAME_BYTES_MAX]; } val;
+        union { struct rec_dirent r; uint8_t room[sizeof(struct rec_dirent) + NAME_BYTES_MAX]; } val;
         uint32_t len = dirent_encode(&val.r, s->target, &s->map, s->type, s->name);
         batch_put(c->b, TREE_META, &k, &val, len);
     }

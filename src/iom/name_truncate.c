@@ -20,6 +20,22 @@ struct hold *truncate_open(struct names *n, struct handle h) {
     return map_count(&n->holds) == 0 ? NULL : hold_find(n, truncate_key(h), NULL);
 }
 
+// Members that zero the rest of the last stripe ask for a durable end while the truncate holds the object: they are not to wait for each other.
+bool truncate_durable_end(struct names *n, struct handle h, uint32_t truncates, uint64_t *size, err *result) {
+    struct hold *t = truncate_open(n, h);
+    if (t == NULL || t->truncates == 0) return false;
+    *result = truncates < t->truncates ? ERR_TRUNCATED : OK;
+    *size = t->size;
+    return true;
+}
+
+static void truncate_is_durable(struct names *n, struct handle h, uint64_t size, uint32_t truncates) {
+    struct hold *t = truncate_open(n, h);
+    ASSERT(t != NULL);
+    t->size = size;
+    t->truncates = truncates;
+}
+
 // ---- the members
 struct fan { // one message to all members at once
     struct names *n;
@@ -136,7 +152,9 @@ static err co_truncate_begin(struct names *n, struct cnode *c, uint64_t size) { 
         if (e != OK) hold_free(n, truncate_key(c->h), false);
     }
     lockset_release(n, &locks);
-    return e == OK ? co_mirror_durable(n, number) : e;
+    if (e == OK) e = co_mirror_durable(n, number);
+    if (e == OK) truncate_is_durable(n, c->h, size, c->truncates + 1);
+    return e;
 }
 
 // The last batch; `r` and `change` are absent after a restart.
@@ -206,11 +224,14 @@ err co_truncates_load(struct names *n) {
         struct handle h = wire_handle_at(&rec.handle);
         struct intent_id id = truncate_id(h);
         hold_take(n, truncate_key(h), HOLD_TRUNCATE, &id, false);
+        truncate_is_durable(n, h, le64_get(rec.size), le32_get(rec.truncates));
     }
     return e == ERR_NOENT ? OK : e;
 }
 
-err co_truncates_recover(struct names *n) {
+// `finish` false: discards alone, before rows are resolved, for what is cut is not to be resolved. True: zeroes the rest of the last stripe, through the
+// update protocol and so after resolution, and ends the truncate.
+err co_truncates_recover(struct names *n, bool finish) {
     struct rec_truncate rec;
     struct key k = intents_first();
     err e;
@@ -220,8 +241,9 @@ err co_truncates_recover(struct names *n) {
         uint64_t size = le64_get(rec.size);
         uint32_t truncates = le32_get(rec.truncates);
         e = refmap_at(&m, rec.map.b);
-        if (e == OK) e = co_truncate_members(n, h, &m, size, truncates);
-        if (e == OK) e = co_truncate_end(n, NULL, h, size, truncates, NULL, NULL);
+        if (e == OK && !finish) e = co_members_discard(n, h, &m, geo_segs_of_size(&m, size), truncates, false);
+        if (e == OK && finish) e = co_truncate_members(n, h, &m, size, truncates);
+        if (e == OK && finish) e = co_truncate_end(n, NULL, h, size, truncates, NULL, NULL);
         if (e != OK) return e;
     }
     return e == ERR_NOENT ? OK : e;

@@ -36,7 +36,7 @@ static err co_xattr_find(struct names *n, struct handle h, struct name nm, struc
     struct key first = xattr_key(h, hash);
     *x = (struct xattr){0};
     for (;;) {
-        struct { struct rec_xattr r; uint8_t bytes[RECORD_BYTES_MAX]; } val;
+        union { struct rec_xattr r; uint8_t room[RECORD_BYTES_MAX]; } val;
         struct key k = xattr_key(h, next);
         uint32_t len;
         err e = co_tree_seek(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &len);
@@ -165,11 +165,11 @@ static void xattr_put(struct batch *b, struct handle h, const struct xattr *x, s
             batch_del(b, TREE_META, &k);
             continue;
         }
-        struct { struct rec_xattr r; uint8_t bytes[XATTR_PART_BYTES]; } val = {.r = {.value_len = le32_of(len)}};
+        union { struct rec_xattr r; uint8_t room[sizeof(struct rec_xattr) + XATTR_PART_BYTES]; } val = {.r = {.value_len = le32_of(len)}};
         uint32_t name_len = part == 0 ? nm.len : 0, take = MIN(len - at, XATTR_PART_BYTES - name_len);
         val.r.name_len = (uint8_t)name_len;
-        memcpy(val.bytes, nm.s, name_len);
-        if (take > 0) memcpy(val.bytes + name_len, slice_data(*value) + at, take);
+        memcpy(val.r.bytes, nm.s, name_len);
+        if (take > 0) memcpy(val.r.bytes + name_len, slice_data(*value) + at, take);
         batch_put(b, TREE_META, &k, &val, (uint32_t)sizeof val.r + name_len + take);
         at += take;
     }
@@ -260,7 +260,7 @@ static void reply_payload(struct request *r, uint16_t type, struct buf *b, uint3
 static err co_xattr_value(struct names *n, struct handle h, struct name nm, const struct xattr *x, uint8_t *out) {
     uint32_t got = 0;
     for (uint32_t part = 0; part < xattr_parts(nm, x->value_len); part++) {
-        struct { struct rec_xattr r; uint8_t bytes[RECORD_BYTES_MAX]; } val;
+        union { struct rec_xattr r; uint8_t room[RECORD_BYTES_MAX]; } val;
         struct key k = xattr_key(h, x->number | part);
         uint32_t len;
         err e = co_tree_get(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &len);
@@ -319,14 +319,14 @@ err co_name_listxattr(struct request *r) {
     uint32_t len = 0;
     struct key first = xattr_key(h, 0), k = first;
     while (c.flags & CNODE_HAS_XATTR) {
-        struct { struct rec_xattr r; uint8_t bytes[RECORD_BYTES_MAX]; } val;
+        union { struct rec_xattr r; uint8_t room[RECORD_BYTES_MAX]; } val;
         uint32_t val_len;
         e = co_tree_seek(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &val_len);
         if (e != OK || memcmp(k.b, first.b, 17) != 0) break;
         uint32_t name_len = (key_number(&k) & 0xfff) == 0 ? val.r.name_len : 0;
         if (name_len > 0 && len + name_len + 1 > XATTR_BYTES_MAX) break; // Linux lists no more
         if (name_len > 0) {
-            memcpy(b->data + len, val.bytes, name_len);
+            memcpy(b->data + len, val.r.bytes, name_len);
             b->data[len + name_len] = 0;
             len += name_len + 1;
         }

@@ -329,9 +329,10 @@ err co_names_recover(struct names *n, uint32_t phase, uint64_t epoch) {
         if (e == OK) e = co_intents_recover(n);
         break;
     case 2:
-        e = co_truncates_recover(n);
+        e = co_truncates_recover(n, false);
         if (e == OK) e = co_orphans_recover(n);
         break;
+    case 3: e = co_truncates_recover(n, true); break;
     }
     names_leave(n);
     return e;

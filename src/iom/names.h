@@ -35,8 +35,9 @@ void names_touch(struct names *n, struct handle h, uint64_t mtime_ns);
 
 // ---- recovery phases, a barrier of all members after each; idempotent
 //  0  mirror: of own tree and the proxy's copy the shorter takes the rest from the longer; both flushed
-//  1  intents: withdrawn or rolled forward; 2  truncates and orphans under way are discarded again on all members
-#define NAMES_RECOVERY_PHASES 3
+//  1  intents: withdrawn or rolled forward; 2  what truncates under way cut, and orphans, is discarded again on all members;
+//  3  after the rows' recovery: truncates under way are finished
+#define NAMES_RECOVERY_PHASES 4
 MUST_USE err co_names_recover(struct names *n, uint32_t phase, uint64_t epoch);
 // Makes the root directory if this IOM is its starter and the store is new. Part of phase 1.
 

@@ -178,9 +178,9 @@ void slot_give(struct request *r, bool done) {
 
 void request_slot(struct request *r, struct batch *b, err result) {
     if (r->seq == 0) return;
-    struct { struct rec_slot rec; uint8_t reply[REPLY_BYTES_MAX]; } val = {
+    union { struct rec_slot rec; uint8_t room[sizeof(struct rec_slot) + REPLY_BYTES_MAX]; } val = {
         .rec = {.seq = le64_of(r->seq), .result = le32_of((uint32_t)result), .has_reply = r->reply_len > 0}};
-    memcpy(val.reply, r->reply, r->reply_len);
+    memcpy(val.rec.reply, r->reply, r->reply_len);
     struct key k = slot_key(r->session->id, r->slot);
     batch_put(b, TREE_META, &k, &val, (uint32_t)sizeof val.rec + r->reply_len);
 }
