@@ -94,7 +94,7 @@ static struct msg *mirror_msg(struct names *n, const uint8_t *ops, uint32_t len,
     p->durable = le64_of(n->mirror.durable_here);
     n->mirror.told = n->mirror.durable_here;
     if (inside) {
-        memcpy(p->ops, ops, len);
+        if (len > 0) memcpy(p->ops, ops, len);
     } else {
         struct buf *b = buf_new(n->mem, len);
         memcpy(b->data, ops, len);

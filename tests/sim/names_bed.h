@@ -286,3 +286,37 @@ static inline void bed_run(struct bed *b, void (*script)(struct bed *b), uint64_
     }
 }
 static inline void bed_end(struct bed *b) { world_destroy(b->w); }
+
+// ---- the check, on a node of its own that opens all stores after the others have gone
+struct bed_checker { struct bed *bed; struct node *node; bool over; uint64_t objects, faults; };
+static inline void bed_fault(void *ctx, const char *text) { fprintf(stderr, "check: %s\n", text); }
+static inline void bed_checker_task(void *arg) {
+    struct bed_checker *c = arg;
+    struct env *e = node_env(c->node);
+    struct store *stores[BED_IOMS_MAX];
+    for (uint8_t i = 0; i < c->bed->ioms; i++) {
+        char name[16];
+        struct disk *d;
+        snprintf(name, sizeof name, "disk%u", i);
+        bed_check(disk_open(e, &(struct disk_open_args){name, true, c->bed->disk_bytes}, &d), "disk", i);
+        bed_check(co_store_open(d, &c->bed->config, &(struct store_hooks){0}, &stores[i]), "store", i);
+    }
+    bed_check(co_names_check(e, stores, c->bed->ioms, bed_fault, NULL, &c->objects, &c->faults), "check", 99);
+    for (uint8_t i = 0; i < c->bed->ioms; i++) co_store_abandon(stores[i]);
+    c->over = true;
+}
+static inline bool bed_checking(void *ctx) { return !((struct bed_checker *)ctx)->over; }
+// All processes die (nothing is lost that a live disk has), then the stores are checked. Returns the number of objects.
+static inline uint64_t bed_check_stores(struct bed *b) {
+    struct bed_checker c = {.bed = b, .node = node_add(b->w, "checker")};
+    for (uint8_t i = 0; i < b->ioms; i++) node_crash(b->iom[i].node);
+    node_crash(b->mx);
+    node_start(c.node, bed_checker_task, &c);
+    bool done = world_run_while(b->w, bed_checking, &c, world_now_ns(b->w) + SEC(1000));
+    ASSERT(done);
+    if (c.faults > 0) {
+        fprintf(stderr, "%llu faults\n", (unsigned long long)c.faults);
+        abort();
+    }
+    return c.objects;
+}

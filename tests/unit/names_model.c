@@ -9,6 +9,13 @@ static void script_random(struct bed *b) {
         co_op_any(&model);
         if (i % 100 == 99) co_op_sync(&model);
     }
+    co_pause(b, SEC(3)); // intents are closed, orphans cleared away, all is durable
+}
+
+static uint64_t model_objects(void) {
+    uint64_t n = 0;
+    for (int i = 0; i < MODEL_NODES; i++) n += model.node[i].used;
+    return n;
 }
 
 static void run_random(uint64_t seed, uint8_t ioms, uint32_t reset_ppm) {
@@ -19,9 +26,10 @@ static void run_random(uint64_t seed, uint8_t ioms, uint32_t reset_ppm) {
     b.user = &seed;
     bed_run(&b, script_random, SEC(1000));
     if (getenv("BED_TALK"))
-        fprintf(stderr, "seed %llu ioms %u: %llu operations, %llu well, %llu calls, %llu again, %llu ms\n", (unsigned long long)seed, ioms,
+        fprintf(stderr, "seed %llu ioms %u: %llu operations, %llu well, %llu calls, %llu again, %llu ms, digest %llx\n", (unsigned long long)seed, ioms,
                 (unsigned long long)model.ops, (unsigned long long)model.oks, (unsigned long long)b.calls, (unsigned long long)b.retries,
-                (unsigned long long)world_now_ns(b.w) / 1000000);
+                (unsigned long long)world_now_ns(b.w) / 1000000, (unsigned long long)world_digest(b.w));
+    assert_int_equal(bed_check_stores(&b), model_objects());
     bed_end(&b);
 }
 
