@@ -1,3 +1,289 @@
-#include "iom/row_state.h"
-err co_rows_recover(struct rows *r, uint32_t phase) { (void)r; (void)phase; return OK; }
-void rows_call(struct rows *r, struct inbound *in) { (void)r; hub_reply(in, NULL, ERR_NOTSUP); }
+// Resolution: after a stop or a power cut, every update that is not settled is decided. (The seed's cases 1 to 4 are instances; FIG. 16)
+// It works on what is durable, and each version of a row is durable on all members before the next begins. Nobody serves meanwhile. Five phases, each
+// begun when all members have ended the one before:
+//
+//   0  (b) every P decides its UPDATEs: a participant *has* its block of a row if its CHUNK is at the version named, or its UPDATE is and the block's checksum
+//          matches. P's own block there and at most one participant without: the row rolls forward; the one without gets its block reconstructed:
+//          parity new xor parity old xor the other participants' deltas. Else P keeps the old parity for that row.
+//      (a) what the settled parity includes is settled: a D whose UPDATE is at the version in P's CHUNK completes it.
+//   1  what was put aside at a stop comes back: D's second layer over its first; deltas that P held of a D become that D's UPDATE, if it has not got them
+//   2  what was hardened at a stop and reaches beyond the durable end: the starter makes that end durable, or says it was cut; then it is dropped
+//   3  (c) the UPDATEs that the parity still does not include enter it together, as an ordinary next version with an UPDATE of its own at P. Blocks that
+//          never came to disk are dropped.
+//   4  no UPDATE is left anywhere
+//
+// Seed case 1 (no entry): nothing is found, nothing done. Case 2 (an entry at D alone): (c), or dropped if D's block is not on disk. Case 3a, 4a (nothing old):
+// old blocks are holes, the same rules. 3b: neither block is on disk: (b) keeps, (c) drops. 3c: D's alone: (b) keeps, (c) enters. 3d: both: (b) forward, (a).
+// 3e, 4c: the parity alone: (b) forward with D's block reconstructed. 4b: an entry at P whose block is not on disk: (b) keeps.
+//
+// A second power cut anywhere finds a state that the same rules decide the same way: a row that went forward has all its blocks, or still lacks
+// at most the one; a row that was kept has no UPDATE at P.
+#include "iom/resolve.h"
+
+#define WORKERS 16u
+
+uint8_t *resolve_row(const struct contents *c, unsigned b) {
+    return c->buf->data + row_count(c->rows & ((1u << b) - 1)) * BLOCK_BYTES;
+}
+
+err co_resolve_object(struct rows *r, struct handle h, struct object **o) {
+    struct row_cnode2 v;
+    uint32_t len;
+    struct refmap map;
+    struct key k = row_key(KIND_CNODE2, h, 0);
+    err e = co_tree_get(r->store, TREE_LOCAL, &k, &v, sizeof v, &len);
+    if (e == OK) e = len == sizeof v ? refmap_at(&map, v.map.b) : ERR_FORMAT;
+    if (e != OK) return e == ERR_NOENT ? ERR_FORMAT : e;
+    *o = row_object(r, h, &map);
+    e = co_row_object_load(*o);
+    if (e != OK) row_object_unpin(*o);
+    return e;
+}
+
+err co_resolve_call(struct rows *r, iom_id to, const struct object *o, const struct req_resolve *q, const struct contents *c, struct msg **reply) {
+    struct msg *m = r->port.msg(r->port.ctx, MSG_RESOLVE, sizeof *q);
+    struct req_resolve *b = (void *)m->body;
+    struct envelope env = b->env;
+    *b = *q;
+    b->env = env;
+    handle_put(b->handle.b, o->h);
+    refmap_put(b->map.b, &o->map);
+    b->truncates = le32_of(o->truncates);
+    if (c) msg_set_payload(m, (struct slice){c->buf, 0, row_count(c->rows) * BLOCK_BYTES});
+    return r->port.co_call(r->port.ctx, to, m, reply);
+}
+
+// ---- all UPDATEs of this store --------------------------------------------------------------------------------------
+
+struct work {
+    struct rows *r;
+    struct todo *v;
+    uint32_t len, cap, next;
+    struct group g;
+    err (*co_one)(struct rows *r, const struct todo *t);
+};
+
+static err co_find(struct work *w) {
+    struct rows *r = w->r;
+    struct key k = {{KIND_UPDATE}};
+    uint8_t val[RECORD_BYTES_MAX];
+    uint32_t len;
+    for (;;) {
+        err e = co_tree_seek(r->store, TREE_LOCAL, &k, val, sizeof val, &len);
+        if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_UPDATE)) return OK;
+        struct todo t = {.h = handle_at(key_id(&k)), .number = key_number(&k)};
+        if (e == OK) e = row_update_decode(&t.u, val, len);
+        if (e != OK) return e;
+        if (w->len == w->cap) {
+            w->cap = w->cap ? 2 * w->cap : 64;
+            w->v = mem_realloc(r->env->mem, w->v, w->cap * sizeof w->v[0]);
+        }
+        w->v[w->len++] = t;
+        k = key_next(k);
+    }
+}
+
+static void co_worker(void *arg) {
+    struct work *w = arg;
+    struct rows *r = w->r;
+    err e = OK;
+    while (e == OK && w->next < w->len && !r->stopping && w->g.first_error == OK) e = w->co_one(r, &w->v[w->next++]);
+    group_done(r->env, &w->g, e);
+    row_task_end(r);
+}
+
+// co_one for every UPDATE that there is now, several at a time.
+static err co_each(struct rows *r, err (*co_one)(struct rows *r, const struct todo *t)) {
+    struct work *w = mem_alloc(r->env->mem, sizeof *w);
+    w->r = r;
+    w->co_one = co_one;
+    err e = co_find(w);
+    group_init(&w->g);
+    for (uint32_t i = 0; i < MIN(w->len, WORKERS) && e == OK; i++) {
+        group_add(&w->g);
+        row_spawn(r, "resolve", co_worker, w);
+    }
+    err done = co_group_wait(r->env, &w->g, "resolve: workers");
+    mem_free(r->env->mem, w->v);
+    mem_free(r->env->mem, w);
+    if (r->stopping) return ERR_STOPPED;
+    return e == OK ? done : e;
+}
+
+static bool is_held(const struct todo *t) { return t->number & ROW_KEY_HELD; }
+static bool is_second(const struct todo *t) { return t->number & ROW_KEY_SECOND; }
+static bool is_first_of_data(const struct todo *t) { return t->u.role == ROW_DATA && !is_held(t) && !is_second(t); }
+
+// ---- phase 0 --------------------------------------------------------------------------------------------------------
+
+static err co_decide_own(struct rows *r, const struct todo *t) {
+    struct object *o;
+    if (t->u.role != ROW_PARITY) return OK;
+    err e = co_resolve_object(r, t->h, &o);
+    if (e != OK) return e;
+    e = co_resolve_decide(r, o, t->number);
+    row_object_unpin(o);
+    return e;
+}
+
+static err co_ask_p(struct dseg *d, enum resolve_op op, struct resolve_decided *out) {
+    struct req_resolve q = {.op = (uint8_t)op, .k = d->k, .seg = le64_of(d->s.n)};
+    struct msg *reply;
+    err e = co_resolve_call(d->s.r, d->p, d->s.o, &q, NULL, &reply);
+    if (e != OK) return e;
+    if (reply->body_len == sizeof *out) memcpy(out, reply->body, sizeof *out);
+    else e = ERR_FORMAT;
+    msg_free(reply);
+    return e;
+}
+
+static row_mask included(const struct update *u, const struct resolve_decided *x) {
+    row_mask rows = 0;
+    ROW_FOR(u->rows, b) if (le64_get(x->version[b]) == u->version) rows |= (row_mask)(1u << b);
+    return rows;
+}
+
+// What P includes is completed; with `last`, the rest is dropped. Without P, what is on disk is completed.
+static err co_finish(struct dseg *d, enum resolve_op op, bool last) {
+    struct rows *r = d->s.r;
+    struct resolve_decided x;
+    struct update u;
+    row_mask settled;
+    err e = OK;
+    if (row_has_parity(d)) e = co_ask_p(d, op, &x); // before the lock: P asks us in turn
+    if (e != OK) return e;
+    co_lock(r->env, &d->s.lock, "resolve: segment");
+    e = co_row_seg_load(&d->s);
+    if (e == OK) e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
+    if (e == OK) {
+        if (row_has_parity(d)) settled = included(&u, &x);
+        else e = co_resolve_good(r, &u, &settled);
+        if (e == OK && (settled || last)) e = co_resolve_complete(d, &u, settled, last ? u.rows & (row_mask)~settled : 0);
+    }
+    co_unlock(r->env, &d->s.lock);
+    return e == ERR_NOENT ? OK : e;
+}
+
+static err co_with_dseg(struct rows *r, const struct todo *t, err (*co_fn)(struct dseg *d, const struct todo *t)) {
+    struct object *o;
+    err e = co_resolve_object(r, t->h, &o);
+    if (e != OK) return e;
+    struct dseg *d = resolve_dseg(r, o, t->number & ROW_KEY_SEG);
+    e = d ? co_fn(d, t) : ERR_FORMAT;
+    if (d) row_seg_unpin(&d->s);
+    row_object_unpin(o);
+    return e;
+}
+
+static err co_complete_fn(struct dseg *d, const struct todo *t) { return co_finish(d, RESOLVE_DECIDE, false); }
+static err co_complete_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_complete_fn) : OK; }
+
+// ---- phase 1 --------------------------------------------------------------------------------------------------------
+
+static err co_layers_fn(struct dseg *d, const struct todo *t) {
+    co_lock(d->s.r->env, &d->s.lock, "resolve: segment");
+    err e = co_row_seg_load(&d->s);
+    if (e == OK) e = co_resolve_layers(d);
+    co_unlock(d->s.r->env, &d->s.lock);
+    return e;
+}
+static err co_layers_own(struct rows *r, const struct todo *t) { return is_second(t) ? co_with_dseg(r, t, co_layers_fn) : OK; }
+
+static err co_send_held(struct rows *r, const struct todo *t, struct object *o) {
+    uint8_t k = (t->number >> ROW_KEY_HELD_K_SHIFT) & 15;
+    uint64_t seg = t->number & ROW_KEY_SEG;
+    row_mask good;
+    struct msg *reply = NULL;
+    err e = co_resolve_good(r, &t->u, &good);
+    if (e != OK || !good) return e;
+    struct contents c = {buf_new(r->env->mem, row_count(good) * BLOCK_BYTES), good};
+    struct block_io io[ROWS_MAX];
+    uint32_t n = 0;
+    ROW_FOR(good, b) io[n++] = (struct block_io){{t->u.spot[b].at}, resolve_row(&c, b), t->u.spot[b].crc};
+    e = co_store_read_blocks(r->store, io, n, NULL);
+    struct req_resolve q = {.op = RESOLVE_HELD, .k = k, .rows = le16_of(good), .seg = le64_of(seg), .version = le64_of(t->u.version), .end = le64_of(t->u.end)};
+    if (e == OK) e = co_resolve_call(r, resolve_member(o, seg, k), o, &q, &c, &reply);
+    msg_free(reply);
+    buf_unref(c.buf);
+    return e;
+}
+
+static err co_drop_held(struct rows *r, const struct todo *t) {
+    struct batch *batch = batch_new(r->store);
+    struct key k = row_key(KIND_UPDATE, t->h, t->number);
+    row_batch_free(batch, t->u.spot, t->u.rows);
+    batch_del(batch, TREE_LOCAL, &k);
+    batch_urgent(batch);
+    lsn at;
+    return co_batch_commit(batch, &at);
+}
+
+// In the order of the keys: what was frozen before what was open, of the same member.
+static err co_held_own(struct rows *r) {
+    struct work w = {.r = r};
+    err e = co_find(&w);
+    for (uint32_t i = 0; i < w.len && e == OK; i++) {
+        struct object *o;
+        if (!is_held(&w.v[i])) continue;
+        e = co_resolve_object(r, w.v[i].h, &o);
+        if (e != OK) break;
+        e = co_send_held(r, &w.v[i], o);
+        if (e == OK) e = co_drop_held(r, &w.v[i]);
+        row_object_unpin(o);
+    }
+    mem_free(r->env->mem, w.v);
+    return e;
+}
+
+// ---- phase 2 --------------------------------------------------------------------------------------------------------
+
+static err co_end_fn(struct dseg *d, const struct todo *t) {
+    struct rows *r = d->s.r;
+    uint64_t end = 0;
+    err e = r->port.co_end_durable(r->port.ctx, d->s.o->h, t->u.end, d->s.o->truncates, &end);
+    if (e != ERR_TRUNCATED && e != ERR_STALE) return e;
+    co_lock(r->env, &d->s.lock, "resolve: segment");
+    e = co_row_seg_load(&d->s);
+    if (e == OK) e = co_resolve_complete(d, &t->u, 0, t->u.rows);
+    co_unlock(r->env, &d->s.lock);
+    return e;
+}
+static err co_end_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) && t->u.end ? co_with_dseg(r, t, co_end_fn) : OK; }
+
+// ---- phase 3 --------------------------------------------------------------------------------------------------------
+
+static err co_enter_fn(struct dseg *d, const struct todo *t) { return co_finish(d, RESOLVE_ENTER, true); }
+static err co_enter_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_enter_fn) : OK; }
+
+// ---- phase 4 --------------------------------------------------------------------------------------------------------
+
+static err co_none_left(struct rows *r, const struct todo *t) {
+    LOG(r->env, TRACE_ERROR, "resolve: an update of segment %llx of object %u/%llx is left", (unsigned long long)t->number, t->h.starter, (unsigned long long)t->h.index);
+    return ERR_FORMAT;
+}
+
+static err co_phase(struct rows *r, uint32_t phase) {
+    err e = OK;
+    switch (phase) {
+        case 0:
+            e = co_each(r, co_decide_own);
+            return e == OK ? co_each(r, co_complete_own) : e;
+        case 1:
+            e = co_each(r, co_layers_own);
+            return e == OK ? co_held_own(r) : e;
+        case 2: return co_each(r, co_end_own);
+        case 3: return co_each(r, co_enter_own);
+        case 4: return co_each(r, co_none_left);
+        default: return ERR_INVAL;
+    }
+}
+
+err co_rows_recover(struct rows *r, uint32_t phase) {
+    if (r->stopping) return ERR_STOPPED;
+    r->inside++;
+    err e = co_phase(r, phase);
+    if (e == OK) e = co_store_sync(r->store, store_now(r->store));
+    r->inside--;
+    waitq_wake_all(r->env, &r->stop_q);
+    return e;
+}

@@ -28,8 +28,8 @@ struct rows_port {
 };
 struct rows *rows_create(struct env *e, struct store *s, iom_id self, const struct rows_port *port, const struct rows_config *c);
 void rows_destroy(struct rows *r);       // drops memory; nothing is written (tasks of its own have been told to end and are awaited by co_rows_stop)
-void co_rows_stop(struct rows *r, bool harden); // ends its tasks; harden: first everything held is made durable as UPDATEs as far as that needs nobody else
-                                                // (D: blocks + UPDATE; P: freezes and writes what it holds for each D), nothing is completed, no old place released
+void co_rows_stop(struct rows *r, bool harden); // ends its tasks; harden: then everything held is made durable as far as that needs nobody else (D: what is
+                                                // dirty, as UPDATEs; P: what it holds of each D, as HELD records), nothing is completed, no old place released
 
 // ---- service (array running)
 // Reads this member's part of [off, off+len) into dst (ascending pieces, contiguous in dst; `dst_cap` bytes). Holes are zeros. *got = bytes of this member.
@@ -48,14 +48,15 @@ struct row_write {
 };
 MUST_USE err co_rows_write(struct rows *r, const struct row_write *w); // ERR_NOSPC, ERR_TRUNCATED, ERR_IO, ERR_STOPPED
 MUST_USE err co_rows_fsync(struct rows *r, struct handle h, uint64_t durable_end, uint32_t truncates); // I3, this member's part
-MUST_USE err co_rows_sync(struct rows *r); // the same for everything that is dirty or unsettled here
+MUST_USE err co_rows_sync(struct rows *r); // the same for all that is dirty here; the settling is durable too
 MUST_USE err co_rows_zero(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates); // whole blocks become holes; settled on return
 MUST_USE err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone); // durable on return; idempotent
 void rows_receive(struct rows *r, iom_id from, struct msg *m); // a post; owns m; never waits
 void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY from another IOM: answers it
 
-// ---- recovery (DESIGN: resolution a-c); phases with a barrier of all members between them; idempotent, restartable
-#define ROWS_RECOVERY_PHASES 3
+// ---- recovery (resolve.c): what is left of updates after a stop or a power cut is decided. Phases with a barrier of all members between them;
+// idempotent, restartable; co_call, and in phase 2 co_end_durable, work meanwhile
+#define ROWS_RECOVERY_PHASES 5
 MUST_USE err co_rows_recover(struct rows *r, uint32_t phase);  // 0 .. ROWS_RECOVERY_PHASES-1; after the last all is settled and durable
 
 // ---- check and figures

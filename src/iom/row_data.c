@@ -224,6 +224,7 @@ static void post_delta(struct dseg *d, const struct change *c, struct slice delt
     if (c->session) memcpy(b->session, c->session, sizeof b->session);
     b->slot = le32_of(c->slot);
     b->seq = le64_of(c->seq);
+    b->end = le64_of(c->end);
     msg_set_payload(m, delta);
     d->posted++;
     d->pending |= fresh;
@@ -421,6 +422,8 @@ err co_row_zero(struct object *o, uint64_t seg, uint64_t off, uint64_t len, stru
     group_init(&g);
     err e = co_zero_seg(d, (uint32_t)(from - first), (uint32_t)(to - from), to, &g);
     err acked = co_group_wait(r->env, &g, "row: acknowledgement of P");
+    // What was dirty beyond is zeros now, and zeros need no durable end. (Zeroing goes to the end of the stripe: see name_truncate.c.)
+    if (e == OK && acked == OK && to == first + seg_bytes) d->dirty_end = MIN(d->dirty_end, from);
     row_wait_add(r, settle, d);
     row_seg_unpin(&d->s);
     return e == OK ? acked : e;

@@ -13,10 +13,13 @@
 //   entries, ascending rows:   4           version (data, HELD)       4
 //     data:   row_chunk_data  16 each      truncates                  10
 //     parity: row_place 10,                parts, row count           14, 15
-//             then n versions  6 each      row_place per row          16, 10 each
+//             then n versions  6 each      end (data, after a stop)   16
+//                                          row_place per row          24, 10 each
 //                                          row_part per part          8 each (parity: the participants)
 //
 // A row that is not present is a hole that was never written: address 0, version 0. A hole that was punched is present, with address 0.
+// `end`: not 0 if the update was hardened at a stop, when the object's end could not be asked to be durable first: the highest byte it reaches. Recovery
+// asks before it lets such an update enter the parity.
 // The version of a row is that of the last freeze that touched it. D counts in steps of two; odd versions are those that P gave to what it held
 // for a failed member.
 #pragma once
@@ -37,12 +40,12 @@ struct row_place { le48 at; le32 crc; };
 struct row_chunk_data { struct row_place place; le48 version; };
 struct row_chunk { uint8_t role, n; le16 rows; uint8_t entries[]; };
 struct row_part { le16 rows; le48 version_k; }; // version << 4 | k
-struct row_update { uint8_t role, k; le16 rows; le48 version; le32 truncates; uint8_t parts, count; uint8_t entries[]; };
+struct row_update { uint8_t role, k; le16 rows; le48 version; le32 truncates; uint8_t parts, count; le64 end; uint8_t entries[]; };
 static_assert(sizeof(struct row_place) == 10, "row_place");
 static_assert(sizeof(struct row_chunk_data) == 16, "row_chunk_data");
 static_assert(sizeof(struct row_chunk) == 4, "row_chunk");
 static_assert(sizeof(struct row_part) == 8, "row_part");
-static_assert(sizeof(struct row_update) == 16, "row_update");
+static_assert(sizeof(struct row_update) == 24, "row_update");
 #define ROW_PARTS_MAX ARRAY_IOMS_MAX
 // The longest: a parity CHUNK of 16 rows with n = 7, or 8 rows with n = 15.
 static_assert(sizeof(struct row_chunk) + 16 * (10 + 7 * 6) <= RECORD_BYTES_ATOMIC, "CHUNK");
@@ -67,6 +70,7 @@ struct row_delta {
     le32 slot;
     uint8_t session[16];
     le64 seq;
+    le64 end;                // highest byte of the object that the write reaches
 };
 struct row_refusal { le64 no; le32 result; };
 struct row_delta_ack { struct envelope env; le64 upto; le32 refused; struct row_refusal refusal[]; }; // all up to `upto` are held, but the refused
@@ -90,10 +94,10 @@ struct row_marks { struct envelope env; le32 count; le32 reserved; struct row_ma
 // ---- calls ----------------------------------------------------------------------------------------------------------
 enum resolve_op {
     RESOLVE_STATE = 1,  // P -> D: what is durable of your part?           -> resolve_state; payload if wanted: contents (below)
-    RESOLVE_TAKE = 2,   // P -> D: these rows (payload) are yours at this version: complete them, durably
+    RESOLVE_TAKE = 2,   // P -> D: complete these rows at this version, durably: your settled blocks xor the payload
     RESOLVE_DECIDE = 3, // D -> P: step (b) of the segment, if it is still to do -> resolve_decided
     RESOLVE_ENTER = 4,  // D -> P: step (c) of the segment                       -> resolve_decided
-    RESOLVE_HELD = 5,   // P -> D: deltas (payload) that P held for you while you were failed
+    RESOLVE_HELD = 5,   // P -> D: deltas (payload) that P held of yours at the stop: they are yours unless you have them
 };
 struct req_resolve {
     struct envelope env;
@@ -101,6 +105,7 @@ struct req_resolve {
     struct wire_map map;
     le64 seg;
     le64 version;      // TAKE, HELD
+    le64 end;          // HELD
     le32 truncates;
     le16 rows;         // STATE: rows whose contents are wanted; TAKE, HELD: rows in the payload
     uint8_t op, k, what, reserved[7]; // STATE: what (enum resolve_what)

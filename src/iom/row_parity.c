@@ -45,7 +45,7 @@ static void add_block(struct rows *r, struct acc *a, unsigned b, struct buf *buf
     row_layer_set(&a->l, b, c);
 }
 
-static err accumulate(struct pseg *p, uint8_t k, uint64_t version, uint32_t off, struct slice delta) {
+static err accumulate(struct pseg *p, uint8_t k, uint64_t version, uint64_t end, uint32_t off, struct slice delta) {
     struct rows *r = p->s.r;
     struct acc *a = p->open[k];
     if (a && a->version != version) return ERR_INVAL;
@@ -53,11 +53,12 @@ static err accumulate(struct pseg *p, uint8_t k, uint64_t version, uint32_t off,
     if (fresh && !store_reserve(r->store, row_count(fresh))) return ERR_NOSPC;
     if (!a) a = p->open[k] = mem_alloc(r->env->mem, sizeof *a);
     a->version = version;
+    a->end = MAX(a->end, end);
     a->reserved += row_count(fresh);
     r->acc_bytes += row_count(fresh) * BLOCK_BYTES;
     ROW_FOR(rows, b) {
-        uint32_t first = MAX(off, b * BLOCK_BYTES), end = MIN(off + delta.len_bytes, (b + 1) * BLOCK_BYTES);
-        add_block(r, a, b, delta.buf, delta.off_bytes + first - off, first - b * BLOCK_BYTES, end - first);
+        uint32_t first = MAX(off, b * BLOCK_BYTES), last = MIN(off + delta.len_bytes, (b + 1) * BLOCK_BYTES);
+        add_block(r, a, b, delta.buf, delta.off_bytes + first - off, first - b * BLOCK_BYTES, last - first);
     }
     return OK;
 }
@@ -78,7 +79,7 @@ static err delta_take(struct rows *r, const struct row_delta *b, struct slice de
     err e = ERR_TRUNCATED;
     if (!row_cut(o, count, seg)) {
         struct pseg *p = row_pseg(o, seg);
-        e = p->s.dead ? ERR_TRUNCATED : accumulate(p, b->k, le64_get(b->version), off, delta);
+        e = p->s.dead ? ERR_TRUNCATED : accumulate(p, b->k, le64_get(b->version), le64_get(b->end), off, delta);
         row_seg_unpin(&p->s);
     }
     row_object_unpin(o);

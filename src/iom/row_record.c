@@ -97,7 +97,7 @@ void row_batch_chunk(struct batch *b, const struct seg *s) {
 
 uint32_t row_update_encode(const struct update *u, uint8_t *out) {
     struct row_update head = {.role = u->role, .k = u->k, .rows = le16_of(u->rows), .version = le48_of(u->version),
-                              .truncates = le32_of(u->truncates), .parts = u->parts, .count = (uint8_t)row_count(u->rows)};
+                              .truncates = le32_of(u->truncates), .parts = u->parts, .count = (uint8_t)row_count(u->rows), .end = le64_of(u->end)};
     memcpy(out, &head, sizeof head);
     uint8_t *at = out + sizeof head;
     ROW_FOR(u->rows, b) {
@@ -118,7 +118,7 @@ err row_update_decode(struct update *u, const uint8_t *val, uint32_t len) {
     if (len < sizeof head) return ERR_FORMAT;
     memcpy(&head, val, sizeof head);
     *u = (struct update){.role = head.role, .k = head.k, .rows = le16_get(head.rows), .version = le48_get(head.version),
-                         .truncates = le32_get(head.truncates), .parts = head.parts};
+                         .truncates = le32_get(head.truncates), .parts = head.parts, .end = le64_get(head.end)};
     uint32_t count = row_count(u->rows);
     if (u->parts > ROW_PARTS_MAX || head.count != count ||
         len != sizeof head + count * sizeof(struct row_place) + u->parts * sizeof(struct row_part))

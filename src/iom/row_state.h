@@ -93,7 +93,7 @@ struct dseg {
 // P's side. One accumulator per data member; a frozen one stays until its version is settled.
 struct acc {
     struct layer l;      // bytes to be xored in
-    uint64_t version;
+    uint64_t version, end;
     uint32_t reserved;   // places promised for it
     bool taken;          // in the version in flight
     bool hardened;       // D has said so
@@ -213,7 +213,7 @@ MUST_USE err row_chunk_decode(struct seg *s, const uint8_t *val, uint32_t len);
 struct update { // the memory form of an UPDATE or HELD record
     uint8_t role, k;
     row_mask rows;
-    uint64_t version;
+    uint64_t version, end;
     uint32_t truncates;
     struct spot spot[ROWS_MAX];
     uint8_t parts;
@@ -284,3 +284,6 @@ struct row_claim { struct slot *slot; };
 MUST_USE err co_row_slot_begin(struct rows *r, const uint8_t session[16], uint32_t slot, uint64_t seq, struct row_claim *c, bool *done);
 void row_slot_end(struct rows *r, struct row_claim *c, err result);
 void row_slots_wake(struct rows *r);
+
+// row_verify.c
+MUST_USE err co_row_verify_answer(struct rows *r, struct inbound *in, struct msg **reply);

@@ -1,0 +1,24 @@
+// Resolution: what its files share. The story is told in resolve.c.
+#pragma once
+#include "iom/row_state.h"
+
+struct todo { struct handle h; uint64_t number; struct update u; };
+MUST_USE err co_resolve_object(struct rows *r, struct handle h, struct object **o); // pinned; its map from CNODE2. ERR_FORMAT without one
+struct contents { struct buf *buf; row_mask rows; };         // 4 KiB a row, ascending
+uint8_t *resolve_row(const struct contents *c, unsigned b);
+MUST_USE err co_resolve_call(struct rows *r, iom_id to, const struct object *o, const struct req_resolve *q, const struct contents *c, struct msg **reply);
+
+// resolve_parity.c: P's decisions about one segment; each takes the segment's lock
+MUST_USE err co_resolve_decide(struct rows *r, struct object *o, uint64_t seg);                                            // (b)
+MUST_USE err co_resolve_enter(struct rows *r, struct object *o, uint64_t seg);                                             // (c)
+MUST_USE err co_resolve_versions(struct rows *r, struct object *o, uint64_t seg, uint8_t k, struct resolve_decided *out);
+iom_id resolve_member(const struct object *o, uint64_t seg, uint8_t k);
+
+// resolve_data.c: D's part
+MUST_USE err co_resolve_good(struct rows *r, const struct update *u, row_mask *good);      // blocks that are on disk
+MUST_USE err co_resolve_complete(struct dseg *d, const struct update *u, row_mask settled, row_mask drop); // these become CHUNK's, those are dropped
+MUST_USE err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct contents *delta);
+MUST_USE err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct contents *delta);
+MUST_USE err co_resolve_layers(struct dseg *d);                                            // the second layer over the first
+MUST_USE err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve_state *out, struct contents *c);
+struct dseg *resolve_dseg(struct rows *r, struct object *o, uint64_t seg); // pinned; NULL: no data member of it

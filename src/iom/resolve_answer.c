@@ -1,0 +1,75 @@
+// Calls of other IOMs' rows: each is answered by a task of its own. MSG_RESOLVE: resolve.c. MSG_VERIFY: row_verify.c.
+#include "iom/resolve.h"
+
+struct answer { struct rows *r; struct inbound *in; };
+
+static err co_state(struct dseg *d, const struct req_resolve *q, struct inbound *in, struct msg **reply) {
+    struct contents c = {0};
+    struct msg *m = inbound_reply(in, sizeof(struct resolve_state));
+    err e = co_resolve_state(d, q, (void *)m->body, &c);
+    if (c.buf && e == OK) msg_set_payload(m, (struct slice){c.buf, 0, row_count(c.rows) * BLOCK_BYTES});
+    buf_unref(c.buf);
+    *reply = m;
+    return e;
+}
+
+static err co_as_data(struct rows *r, struct object *o, const struct req_resolve *q, struct inbound *in, struct msg **reply) {
+    struct contents c = {in->m->payload.buf, le16_get(q->rows)};
+    bool has_payload = q->op != RESOLVE_STATE;
+    if (has_payload && in->m->payload.len_bytes != row_count(c.rows) * BLOCK_BYTES) return ERR_INVAL;
+    struct dseg *d = resolve_dseg(r, o, le64_get(q->seg));
+    if (!d) return ERR_INVAL;
+    co_lock(r->env, &d->s.lock, "resolve: segment");
+    err e = co_row_seg_load(&d->s);
+    if (e == OK && q->op == RESOLVE_STATE) e = co_state(d, q, in, reply);
+    if (e == OK && q->op == RESOLVE_TAKE) e = co_resolve_take(d, q, &c);
+    if (e == OK && q->op == RESOLVE_HELD) e = co_resolve_held(d, q, &c);
+    co_unlock(r->env, &d->s.lock);
+    row_seg_unpin(&d->s);
+    return e;
+}
+
+static err co_as_parity(struct rows *r, struct object *o, const struct req_resolve *q, struct inbound *in, struct msg **reply) {
+    uint64_t seg = le64_get(q->seg);
+    uint8_t pos = refmap_position(&o->map, r->self);
+    if (pos == NO_IOM || geo_role(&o->map, geo_seg_stripe(&o->map, seg), pos) != GEO_PARITY) return ERR_INVAL;
+    err e = q->op == RESOLVE_DECIDE ? co_resolve_decide(r, o, seg) : co_resolve_enter(r, o, seg);
+    if (e != OK) return e;
+    *reply = inbound_reply(in, sizeof(struct resolve_decided));
+    return co_resolve_versions(r, o, seg, q->k, (void *)(*reply)->body);
+}
+
+static err co_resolve(struct rows *r, struct inbound *in, struct msg **reply) {
+    const struct req_resolve *q = (const void *)in->m->body;
+    struct refmap map;
+    struct handle h = handle_at(q->handle.b);
+    if (in->m->body_len != sizeof *q || refmap_at(&map, q->map.b) != OK || !handle_valid(h)) return ERR_INVAL;
+    struct object *o = row_object(r, h, &map);
+    err e = co_row_object_load(o);
+    if (e == OK) {
+        bool data = q->op == RESOLVE_STATE || q->op == RESOLVE_TAKE || q->op == RESOLVE_HELD;
+        if (data) e = co_as_data(r, o, q, in, reply);
+        else if (q->op == RESOLVE_DECIDE || q->op == RESOLVE_ENTER) e = co_as_parity(r, o, q, in, reply);
+        else e = ERR_INVAL;
+    }
+    row_object_unpin(o);
+    return e;
+}
+
+static void co_answer(void *arg) {
+    struct answer *a = arg;
+    struct rows *r = a->r;
+    struct msg *reply = NULL;
+    err e = ERR_STOPPED;
+    if (!r->stopping && a->in->m->type == MSG_VERIFY) e = co_row_verify_answer(r, a->in, &reply);
+    else if (!r->stopping) e = co_resolve(r, a->in, &reply);
+    hub_reply(a->in, reply, e);
+    mem_free(r->env->mem, a);
+    row_task_end(r);
+}
+
+void rows_call(struct rows *r, struct inbound *in) {
+    struct answer *a = mem_alloc(r->env->mem, sizeof *a);
+    *a = (struct answer){r, in};
+    row_spawn(r, "row answer", co_answer, a);
+}

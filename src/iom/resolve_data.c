@@ -1,0 +1,229 @@
+// Resolution, D's part: which blocks of an update are on disk, completing rows, and taking rows that P has reconstructed or held.
+// A block that replaces something is written and flushed before the batch that names it: here, unlike in service, nothing else could give it back.
+#include "iom/resolve.h"
+#include "base/sum.h"
+
+struct dseg *resolve_dseg(struct rows *r, struct object *o, uint64_t seg) {
+    uint8_t pos = refmap_position(&o->map, r->self);
+    uint64_t stripe = geo_seg_stripe(&o->map, seg);
+    uint8_t k = pos == NO_IOM ? GEO_NOTHING : geo_role(&o->map, stripe, pos);
+    if (k >= GEO_PARITY) return NULL;
+    iom_id p = {geo_has_parity(&o->map) ? refmap_member(&o->map, geo_parity_pos(&o->map, stripe)).n : NO_IOM};
+    return row_dseg(o, seg, k, p);
+}
+
+err co_resolve_good(struct rows *r, const struct update *u, row_mask *good) {
+    struct block_io io[ROWS_MAX];
+    uint32_t n = 0, bad = 0;
+    struct buf *buf = buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES);
+    ROW_FOR(u->rows, b) {
+        io[n] = (struct block_io){{u->spot[b].at}, buf->data + n * BLOCK_BYTES, u->spot[b].crc};
+        n++;
+    }
+    err e = n ? co_store_read_blocks(r->store, io, n, &bad) : OK;
+    buf_unref(buf);
+    *good = u->rows;
+    uint32_t i = 0;
+    ROW_FOR(u->rows, b) if (bad >> i++ & 1) *good &= (row_mask)~(1u << b);
+    return bad ? OK : e; // what is bad is not there
+}
+
+// CHUNK with the settled rows of u, UPDATE without the settled and the dropped ones. Not synced.
+err co_resolve_complete(struct dseg *d, const struct update *u, row_mask settled, row_mask drop) {
+    struct rows *r = d->s.r;
+    struct batch *batch = batch_new(r->store);
+    struct update rest = *u;
+    rest.rows &= (row_mask)~(settled | drop);
+    row_batch_free(batch, d->s.spot, settled);
+    row_batch_free(batch, u->spot, drop);
+    ROW_FOR(settled, b) {
+        d->s.spot[b] = u->spot[b];
+        d->row_version[b] = u->version;
+    }
+    unsigned had = row_count(d->s.clean.mask);
+    row_layer_drop(&d->s.clean, settled);
+    r->clean_bytes -= (had - row_count(d->s.clean.mask)) * BLOCK_BYTES;
+    row_batch_chunk(batch, &d->s);
+    struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
+    if (rest.rows) row_batch_update(batch, d->s.o->h, d->s.n, &rest);
+    else batch_del(batch, TREE_LOCAL, &k);
+    d->version = MAX(d->version, (u->version + 1) & ~1ull);
+    d->settled = d->version;
+    r->stats.rolled_forward += row_count(settled);
+    r->stats.undone += row_count(drop);
+    batch_urgent(batch);
+    lsn at;
+    return co_batch_commit(batch, &at);
+}
+
+// ---- rows from P ----------------------------------------------------------------------------------------------------
+
+// New blocks = the blocks at `base` xor the deltas, on disk before this returns.
+static err co_write_new(struct rows *r, const struct spot *base, row_mask rows, const struct contents *delta, struct spot *out, struct runs *runs) {
+    struct block_io io[ROWS_MAX];
+    uint32_t n = 0;
+    ROW_FOR(rows, b) {
+        io[n] = (struct block_io){{base[b].at}, resolve_row(delta, b), base[b].crc};
+        n++;
+    }
+    struct buf *old = buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES);
+    for (uint32_t i = 0; i < n; i++) io[i].data = old->data + i * BLOCK_BYTES;
+    err e = co_store_read_blocks(r->store, io, n, NULL);
+    if (e == OK) e = co_row_alloc(r, n, runs);
+    if (e == OK) {
+        uint32_t i = 0;
+        ROW_FOR(rows, b) {
+            xor_into(io[i].data, resolve_row(delta, b), BLOCK_BYTES);
+            io[i].at = row_runs_take(runs);
+            io[i].crc = store_crc_block(io[i].data);
+            out[b] = (struct spot){io[i].at.n, io[i].crc};
+            i++;
+        }
+        e = co_store_write_blocks(r->store, io, n);
+        if (e == OK) e = co_store_sync(r->store, store_now(r->store));
+    }
+    buf_unref(old);
+    return e;
+}
+
+static err co_commit_sync(struct rows *r, struct batch *batch) {
+    lsn at;
+    batch_urgent(batch);
+    err e = co_batch_commit(batch, &at);
+    return e == OK ? co_store_sync(r->store, store_now(r->store)) : e;
+}
+
+// (b), the one without: its block is D's old one xor the delta that P reconstructed. An UPDATE of a later version stays; of this one it ends here.
+err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct contents *delta) {
+    struct rows *r = d->s.r;
+    row_mask rows = le16_get(q->rows), todo = 0;
+    uint64_t version = le64_get(q->version);
+    ROW_FOR(rows, b) if (d->row_version[b] != version) todo |= (row_mask)(1u << b);
+    if (!todo) return OK; // repeated
+    struct update u;
+    struct spot new[ROWS_MAX];
+    struct runs runs = {0};
+    err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
+    if (e != OK && e != ERR_NOENT) return e;
+    bool ends = e == OK && u.version == version;
+    e = co_write_new(r, d->s.spot, todo, delta, new, &runs);
+    if (e != OK) return e;
+    struct batch *batch = batch_new(r->store);
+    row_runs_name(batch, &runs);
+    row_runs_free(r, &runs);
+    row_batch_free(batch, d->s.spot, todo);
+    ROW_FOR(todo, b) {
+        d->s.spot[b] = new[b];
+        d->row_version[b] = version;
+    }
+    row_batch_chunk(batch, &d->s);
+    row_batch_cnode2(batch, d->s.o);
+    if (ends) {
+        row_batch_free(batch, u.spot, u.rows & todo);
+        u.rows &= (row_mask)~todo;
+        struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
+        if (u.rows) row_batch_update(batch, d->s.o->h, d->s.n, &u);
+        else batch_del(batch, TREE_LOCAL, &k);
+    }
+    r->stats.rolled_forward += row_count(todo);
+    return co_commit_sync(r, batch);
+}
+
+static bool has_held(const struct dseg *d, const struct update *u, row_mask good, unsigned b, uint64_t version) {
+    return d->row_version[b] >= version || ((good >> b & 1) && u->version >= version);
+}
+
+// What P held of this D at the stop becomes D's UPDATE again, over its newest block. Versions before it are named by nobody any more (phase 0 has
+// decided them), so one version serves all rows.
+err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct contents *delta) {
+    struct rows *r = d->s.r;
+    row_mask rows = le16_get(q->rows), good = 0, todo = 0;
+    uint64_t version = le64_get(q->version);
+    struct update u = {.role = ROW_DATA, .k = d->k};
+    struct spot base[ROWS_MAX], new[ROWS_MAX];
+    struct runs runs = {0};
+    err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
+    if (e == OK) e = co_resolve_good(r, &u, &good);
+    if (e != OK && e != ERR_NOENT) return e;
+    memcpy(base, d->s.spot, sizeof base);
+    ROW_FOR(good, b) if (u.version > d->row_version[b]) base[b] = u.spot[b];
+    ROW_FOR(rows, b) if (!has_held(d, &u, good, b, version)) todo |= (row_mask)(1u << b);
+    if (!todo) return OK;
+    e = co_write_new(r, base, todo, delta, new, &runs);
+    if (e != OK) return e;
+    struct batch *batch = batch_new(r->store);
+    row_runs_name(batch, &runs);
+    row_runs_free(r, &runs);
+    row_batch_free(batch, u.spot, u.rows & (row_mask)(todo | ~good)); // replaced, and what never came to disk
+    u.rows = (u.rows & good) | todo;
+    ROW_FOR(todo, b) u.spot[b] = new[b];
+    u.version = MAX(u.version, version);
+    u.truncates = d->s.o->truncates;
+    u.end = MAX(u.end, le64_get(q->end));
+    row_batch_update(batch, d->s.o->h, d->s.n, &u);
+    row_batch_cnode2(batch, d->s.o);
+    return co_commit_sync(r, batch);
+}
+
+// The second layer (what lay over the version in flight at the stop) over the first, as one UPDATE at its version. Synced by the phase.
+err co_resolve_layers(struct dseg *d) {
+    struct rows *r = d->s.r;
+    struct update low = {.role = ROW_DATA, .k = d->k}, high;
+    row_mask good_low = 0, good_high;
+    err e = co_row_update_get(r, d->s.o->h, d->s.n | ROW_KEY_SECOND, &high);
+    if (e != OK) return e == ERR_NOENT ? OK : e;
+    e = co_resolve_good(r, &high, &good_high);
+    if (e != OK) return e;
+    e = co_row_update_get(r, d->s.o->h, d->s.n, &low);
+    if (e == OK) e = co_resolve_good(r, &low, &good_low);
+    if (e != OK && e != ERR_NOENT) return e;
+    struct batch *batch = batch_new(r->store);
+    row_batch_free(batch, low.spot, low.rows & (row_mask)(good_high | ~good_low));
+    row_batch_free(batch, high.spot, high.rows & (row_mask)~good_high);
+    ROW_FOR(good_low & (row_mask)~good_high, b) high.spot[b] = low.spot[b];
+    high.rows = good_high | good_low;
+    high.end = MAX(high.end, low.end);
+    struct key second = row_key(KIND_UPDATE, d->s.o->h, d->s.n | ROW_KEY_SECOND), first = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
+    batch_del(batch, TREE_LOCAL, &second);
+    if (high.rows) row_batch_update(batch, d->s.o->h, d->s.n, &high);
+    else batch_del(batch, TREE_LOCAL, &first);
+    batch_urgent(batch);
+    lsn at;
+    return co_batch_commit(batch, &at);
+}
+
+// ---- what P asks ----------------------------------------------------------------------------------------------------
+
+static err co_read_spots(struct rows *r, const struct spot *spot, row_mask rows, uint8_t *to) {
+    struct block_io io[ROWS_MAX];
+    uint32_t n = 0;
+    ROW_FOR(rows, b) {
+        io[n] = (struct block_io){{spot[b].at}, to + n * BLOCK_BYTES, spot[b].crc};
+        n++;
+    }
+    return n ? co_store_read_blocks(r->store, io, n, NULL) : OK;
+}
+
+err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve_state *out, struct contents *c) {
+    struct rows *r = d->s.r;
+    struct update u = {0};
+    row_mask good = 0, want = le16_get(q->rows);
+    err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
+    if (e == OK) e = co_resolve_good(r, &u, &good);
+    if (e != OK && e != ERR_NOENT) return e;
+    out->has_update = u.rows != 0;
+    out->update_rows = le16_of(u.rows);
+    out->good_rows = le16_of(good);
+    out->update_version = le64_of(u.version);
+    for (unsigned b = 0; b < d->s.blocks; b++) out->version[b] = le64_of(d->row_version[b]);
+    if (q->what != WHAT_DELTA || !want) return OK;
+    if (want & ~good) return ERR_INVAL;
+    c->rows = want;
+    c->buf = buf_new(r->env->mem, row_count(want) * BLOCK_BYTES);
+    struct buf *old = buf_new(r->env->mem, row_count(want) * BLOCK_BYTES);
+    e = co_read_spots(r, u.spot, want, c->buf->data);
+    if (e == OK) e = co_read_spots(r, d->s.spot, want, old->data);
+    if (e == OK) xor_into(c->buf->data, old->data, row_count(want) * BLOCK_BYTES);
+    buf_unref(old);
+    return e;
+}
