@@ -1,16 +1,17 @@
 // Resolution: after a stop or a power cut, every update that is not settled is decided. (The seed's cases 1 to 4 are instances; FIG. 16)
-// It works on what is durable, and each version of a row is durable on all members before the next begins. Nobody serves meanwhile. Five phases, each
+// It works on what is durable, and each version of a row is durable on all members before the next begins. Nobody serves meanwhile. Six phases, each
 // begun when all members have ended the one before:
 //
-//   0  (b) every P decides its UPDATEs: a participant *has* its block of a row if its CHUNK is at the version named, or its UPDATE is and the block's checksum
+//   0  (a) what the settled parity includes is settled: a D whose UPDATE is at the version in P's CHUNK completes it. Before (b), because the version that P
+//          has in flight lies over that one: a block that is reconstructed is reconstructed from it.
+//   1  (b) every P decides its UPDATEs: a participant *has* its block of a row if its CHUNK is at the version named, or its UPDATE is and the block's checksum
 //          matches. P's own block there and at most one participant without: the row rolls forward; the one without gets its block reconstructed:
-//          parity new xor parity old xor the other participants' deltas. Else P keeps the old parity for that row.
-//      (a) what the settled parity includes is settled: a D whose UPDATE is at the version in P's CHUNK completes it.
-//   1  what was put aside at a stop comes back: D's second layer over its first; deltas that P held of a D become that D's UPDATE, if it has not got them
-//   2  what was hardened at a stop and reaches beyond the durable end: the starter makes that end durable, or says it was cut; then it is dropped
-//   3  (c) the UPDATEs that the parity still does not include enter it together, as an ordinary next version with an UPDATE of its own at P. Blocks that
+//          parity new xor parity old xor the other participants' deltas. Else P keeps the old parity for that row. Then (a) again, for what went forward.
+//   2  what was put aside at a stop comes back: D's second layer over its first; deltas that P held of a D become that D's UPDATE, if it has not got them
+//   3  what was hardened at a stop and reaches beyond the durable end: the starter makes that end durable, or says it was cut; then it is dropped
+//   4  (c) the UPDATEs that the parity still does not include enter it together, as an ordinary next version with an UPDATE of its own at P. Blocks that
 //          never came to disk are dropped.
-//   4  no UPDATE is left anywhere
+//   5  no UPDATE is left anywhere
 //
 // Seed case 1 (no entry): nothing is found, nothing done. Case 2 (an entry at D alone): (c), or dropped if D's block is not on disk. Case 3a, 4a (nothing old):
 // old blocks are holes, the same rules. 3b: neither block is on disk: (b) keeps, (c) drops. 3c: D's alone: (b) keeps, (c) enters. 3d: both: (b) forward, (a).
@@ -114,7 +115,7 @@ static bool is_held(const struct todo *t) { return t->number & ROW_KEY_HELD; }
 static bool is_second(const struct todo *t) { return t->number & ROW_KEY_SECOND; }
 static bool is_first_of_data(const struct todo *t) { return t->u.role == ROW_DATA && !is_held(t) && !is_second(t); }
 
-// ---- phase 0 --------------------------------------------------------------------------------------------------------
+// ---- phases 0, 1 --------------------------------------------------------------------------------------------------------
 
 static err co_decide_own(struct rows *r, const struct todo *t) {
     struct object *o;
@@ -175,10 +176,12 @@ static err co_with_dseg(struct rows *r, const struct todo *t, err (*co_fn)(struc
     return e;
 }
 
+static err co_settled_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) ? co_finish(d, RESOLVE_SETTLED, false) : OK; }
+static err co_settled_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_settled_fn) : OK; }
 static err co_complete_fn(struct dseg *d, const struct todo *t) { return co_finish(d, RESOLVE_DECIDE, false); }
 static err co_complete_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_complete_fn) : OK; }
 
-// ---- phase 1 --------------------------------------------------------------------------------------------------------
+// ---- phase 2 --------------------------------------------------------------------------------------------------------
 
 static err co_layers_fn(struct dseg *d, const struct todo *t) {
     co_lock(d->s.r->env, &d->s.lock, "resolve: segment");
@@ -235,7 +238,7 @@ static err co_held_own(struct rows *r) {
     return e;
 }
 
-// ---- phase 2 --------------------------------------------------------------------------------------------------------
+// ---- phase 3 --------------------------------------------------------------------------------------------------------
 
 static err co_end_fn(struct dseg *d, const struct todo *t) {
     struct rows *r = d->s.r;
@@ -250,12 +253,12 @@ static err co_end_fn(struct dseg *d, const struct todo *t) {
 }
 static err co_end_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) && t->u.end ? co_with_dseg(r, t, co_end_fn) : OK; }
 
-// ---- phase 3 --------------------------------------------------------------------------------------------------------
+// ---- phase 4 --------------------------------------------------------------------------------------------------------
 
 static err co_enter_fn(struct dseg *d, const struct todo *t) { return co_finish(d, RESOLVE_ENTER, true); }
 static err co_enter_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_enter_fn) : OK; }
 
-// ---- phase 4 --------------------------------------------------------------------------------------------------------
+// ---- phase 5 --------------------------------------------------------------------------------------------------------
 
 static err co_none_left(struct rows *r, const struct todo *t) {
     LOG(r->env, TRACE_ERROR, "resolve: an update of segment %llx of object %u/%llx is left", (unsigned long long)t->number, t->h.starter, (unsigned long long)t->h.index);
@@ -265,15 +268,16 @@ static err co_none_left(struct rows *r, const struct todo *t) {
 static err co_phase(struct rows *r, uint32_t phase) {
     err e = OK;
     switch (phase) {
-        case 0:
+        case 0: return co_each(r, co_settled_own);
+        case 1:
             e = co_each(r, co_decide_own);
             return e == OK ? co_each(r, co_complete_own) : e;
-        case 1:
+        case 2:
             e = co_each(r, co_layers_own);
             return e == OK ? co_held_own(r) : e;
-        case 2: return co_each(r, co_end_own);
-        case 3: return co_each(r, co_enter_own);
-        case 4: return co_each(r, co_none_left);
+        case 3: return co_each(r, co_end_own);
+        case 4: return co_each(r, co_enter_own);
+        case 5: return co_each(r, co_none_left);
         default: return ERR_INVAL;
     }
 }

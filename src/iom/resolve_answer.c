@@ -33,7 +33,9 @@ static err co_as_parity(struct rows *r, struct object *o, const struct req_resol
     uint64_t seg = le64_get(q->seg);
     uint8_t pos = refmap_position(&o->map, r->self);
     if (pos == NO_IOM || geo_role(&o->map, geo_seg_stripe(&o->map, seg), pos) != GEO_PARITY) return ERR_INVAL;
-    err e = q->op == RESOLVE_DECIDE ? co_resolve_decide(r, o, seg) : co_resolve_enter(r, o, seg);
+    err e = OK;
+    if (q->op == RESOLVE_DECIDE) e = co_resolve_decide(r, o, seg);
+    if (q->op == RESOLVE_ENTER) e = co_resolve_enter(r, o, seg);
     if (e != OK) return e;
     *reply = inbound_reply(in, sizeof(struct resolve_decided));
     return co_resolve_versions(r, o, seg, q->k, (void *)(*reply)->body);
@@ -49,7 +51,7 @@ static err co_resolve(struct rows *r, struct inbound *in, struct msg **reply) {
     if (e == OK) {
         bool data = q->op == RESOLVE_STATE || q->op == RESOLVE_TAKE || q->op == RESOLVE_HELD;
         if (data) e = co_as_data(r, o, q, in, reply);
-        else if (q->op == RESOLVE_DECIDE || q->op == RESOLVE_ENTER) e = co_as_parity(r, o, q, in, reply);
+        else if (q->op >= RESOLVE_SETTLED && q->op <= RESOLVE_ENTER) e = co_as_parity(r, o, q, in, reply);
         else e = ERR_INVAL;
     }
     row_object_unpin(o);

@@ -55,8 +55,8 @@ void rows_receive(struct rows *r, iom_id from, struct msg *m); // a post; owns m
 void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY from another IOM: answers it
 
 // ---- recovery (resolve.c): what is left of updates after a stop or a power cut is decided. Phases with a barrier of all members between them;
-// idempotent, restartable; co_call, and in phase 2 co_end_durable, work meanwhile
-#define ROWS_RECOVERY_PHASES 5
+// idempotent, restartable; co_call, and in phase 3 co_end_durable, work meanwhile
+#define ROWS_RECOVERY_PHASES 6
 MUST_USE err co_rows_recover(struct rows *r, uint32_t phase);  // 0 .. ROWS_RECOVERY_PHASES-1; after the last all is settled and durable
 
 // ---- check and figures

@@ -93,11 +93,12 @@ struct row_marks { struct envelope env; le32 count; le32 reserved; struct row_ma
 
 // ---- calls ----------------------------------------------------------------------------------------------------------
 enum resolve_op {
-    RESOLVE_STATE = 1,  // P -> D: what is durable of your part?           -> resolve_state; payload if wanted: contents (below)
-    RESOLVE_TAKE = 2,   // P -> D: complete these rows at this version, durably: your settled blocks xor the payload
-    RESOLVE_DECIDE = 3, // D -> P: step (b) of the segment, if it is still to do -> resolve_decided
-    RESOLVE_ENTER = 4,  // D -> P: step (c) of the segment                       -> resolve_decided
-    RESOLVE_HELD = 5,   // P -> D: deltas (payload) that P held of yours at the stop: they are yours unless you have them
+    RESOLVE_STATE = 1,   // P -> D: what is durable of your part?            -> resolve_state; payload if wanted: contents (below)
+    RESOLVE_TAKE = 2,    // P -> D: complete these rows at this version, durably: your settled blocks xor the payload
+    RESOLVE_HELD = 3,    // P -> D: deltas (payload) that P held of yours at the stop: they are yours unless you have them
+    RESOLVE_SETTLED = 4, // D -> P: what does your CHUNK include of mine?    -> resolve_decided
+    RESOLVE_DECIDE = 5,  // D -> P: step (b) of the segment, if it is still to do; then the same
+    RESOLVE_ENTER = 6,   // D -> P: step (c) of the segment; then the same
 };
 struct req_resolve {
     struct envelope env;
@@ -110,7 +111,7 @@ struct req_resolve {
     le16 rows;         // STATE: rows whose contents are wanted; TAKE, HELD: rows in the payload
     uint8_t op, k, what, reserved[7]; // STATE: what (enum resolve_what)
 };
-enum resolve_what { WHAT_NOTHING = 0, WHAT_OLD = 1, WHAT_DELTA = 2, WHAT_NEW = 3 }; // of the rows: the settled blocks; these xor UPDATE's; the newest settled ones
+enum resolve_what { WHAT_NOTHING = 0, WHAT_DELTA = 1 }; // of the rows: the settled blocks xor UPDATE's
 struct resolve_state {
     struct envelope env;
     le16 update_rows;  // rows of the UPDATE
