@@ -29,9 +29,10 @@ struct story {
     struct story_value now[STORY_TREES][STORY_KEYS];
     uint32_t turns;      // of the life to come
     uint32_t sync_every; // batches, about; chosen for each life: long unflushed stretches leave long torn tails
-    bool heavy;          // long values, quickly: the ring is always nearly full
+    bool heavy;          // long values in few pages: it is the ring that runs full
     bool dense;          // hardly any free blocks: they are reused soon
     uint32_t working;    // tasks
+    struct story_end { uint64_t k; enum world_io_moment at; enum world_crash how; bool early; } end; // of the life to come
     uint64_t filler_at, filler_blocks;
 };
 
@@ -156,8 +157,8 @@ static inline void co_story_write(struct story *y, struct story_op *op) {
 static inline struct story_op story_random_op(struct story *y) {
     uint32_t bytes = (uint32_t)story_random(y, 4) ? (uint32_t)story_random(y, 120) : (uint32_t)story_random(y, RECORD_BYTES_MAX + 1);
     uint64_t r = story_random(y, 10);
-    struct story_op op = {(uint8_t)story_random(y, STORY_TREES), (uint16_t)story_random(y, y->dense ? 60 : STORY_KEYS), {0}};
-    op.v.what = r < 3 ? STORY_NONE : r < 7 ? STORY_BYTES : STORY_BLOCK;
+    struct story_op op = {(uint8_t)story_random(y, STORY_TREES), (uint16_t)story_random(y, y->heavy ? 24 : y->dense ? 60 : STORY_KEYS), {0}};
+    op.v.what = r < 3 ? STORY_NONE : r < 7 || y->heavy ? STORY_BYTES : STORY_BLOCK;
     op.v.seed = story_random(y, UINT64_MAX);
     op.v.len = y->heavy ? RECORD_BYTES_MAX - bytes / 4 : bytes;
     return op;
@@ -232,6 +233,7 @@ static inline void co_story_live(struct bed *b) {
     err e = co_bed_open(b);
     ASSERT(e == OK);
     co_story_recover(y);
+    if (!y->end.early) world_crash_at_io(b->w, b->n, y->end.k, y->end.at, y->end.how);
     y->sync_every = 1u << story_random(y, 8);
     y->working = STORY_WORKERS;
     struct story_worker workers[STORY_WORKERS];
@@ -289,12 +291,14 @@ static inline void story_fini(struct story *y) {
     free(y->history);
     bed_fini(&y->bed);
 }
-// One life, ended at its k-th I/O (0: at its end); true if that came before its end.
-static inline bool story_live(struct story *y, uint32_t turns, uint64_t k, enum world_io_moment at, enum world_crash how) {
+// One life, ended at the k-th I/O (0: at its end) after recovery or, if `early`, from its beginning; true if that came before
+// its end.
+static inline bool story_live(struct story *y, uint32_t turns, struct story_end end) {
     y->turns = turns;
-    world_crash_at_io(y->bed.w, y->bed.n, k, at, how);
+    y->end = end;
+    if (end.early) world_crash_at_io(y->bed.w, y->bed.n, end.k, end.at, end.how);
     bool survived = bed_run(&y->bed, co_story_live);
-    world_crash_at_io(y->bed.w, y->bed.n, 0, at, how);
-    if (survived && how == WORLD_CRASH_POWER) node_power_cut(y->bed.n);
+    world_crash_at_io(y->bed.w, y->bed.n, 0, end.at, end.how);
+    if (survived && end.how == WORLD_CRASH_POWER) node_power_cut(y->bed.n);
     return !survived;
 }
