@@ -10,12 +10,13 @@
 // checkpoint that does not name it any more began after that batch and made it durable, so only blocks taken *and*
 // released since the last checkpoint stand in the queue.
 //
-// On disk: two copies of `cur` as it was at a checkpoint's begin. A checkpoint writes to the copy that is not current the
-// map blocks that changed since that copy was: those of this checkpoint (dirty) and of the one before (stale).
+// On disk: two copies of `cur` as it was at a checkpoint's begin. A checkpoint writes to the copy that is not current
+// the map blocks that changed since that copy was: those of this checkpoint (dirty) and of the one before (stale).
 #include "store/inside.h"
 
 void space_init(struct space *sp, struct mem *m, uint64_t first_block, uint64_t blocks) {
-    *sp = (struct space){.first = first_block, .total = blocks, .groups = (uint32_t)((blocks + MAP_BITS - 1) / MAP_BITS)};
+    *sp =
+        (struct space){.first = first_block, .total = blocks, .groups = (uint32_t)((blocks + MAP_BITS - 1) / MAP_BITS)};
     sp->words = (uint64_t)sp->groups * MAP_WORDS;
     sp->cur = mem_alloc(m, sp->words * 8);
     sp->ckpt = mem_alloc(m, sp->words * 8);
@@ -37,7 +38,9 @@ void space_fini(struct space *sp, struct mem *m) {
 }
 
 // ---- bits
-static bool bit(const uint64_t *map, uint64_t i) { return map[i / 64] >> i % 64 & 1; }
+static bool bit(const uint64_t *map, uint64_t i) {
+    return map[i / 64] >> i % 64 & 1;
+}
 static void busy_set(struct space *sp, uint64_t i) {
     sp->busy[i / 64] |= UINT64_C(1) << i % 64;
     sp->group[i / MAP_BITS].busy++;
@@ -64,7 +67,9 @@ static bool inside(const struct space *sp, uint64_t block, uint32_t blocks) {
 }
 
 // ---- map blocks
-static uint32_t map_block_crc(const struct map_block *b, uint32_t seed) { return crc32c(seed, &b->index, BLOCK_BYTES - 4); }
+static uint32_t map_block_crc(const struct map_block *b, uint32_t seed) {
+    return crc32c(seed, &b->index, BLOCK_BYTES - 4);
+}
 
 bool space_load_group(struct space *sp, uint32_t g, const struct map_block *b, uint32_t seed) {
     if (le32_get(b->crc) != map_block_crc(b, seed) || le32_get(b->index) != g) return false;

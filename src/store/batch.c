@@ -86,14 +86,22 @@ static void add_blocks(struct batch *b, enum entry what, block_addr at, uint32_t
     memcpy(p + 1, addr.b, 6);
     memcpy(p + 7, n.b, 4);
 }
-void batch_alloc(struct batch *b, block_addr at, uint32_t blocks) { add_blocks(b, ENTRY_ALLOC, at, blocks); }
-void batch_free(struct batch *b, block_addr at, uint32_t blocks) { add_blocks(b, ENTRY_FREE, at, blocks); }
-void batch_note(struct batch *b, enum tree_id t, uint64_t epoch, uint64_t number) { b->note[t] = (struct batch_note){epoch, number, true}; }
+void batch_alloc(struct batch *b, block_addr at, uint32_t blocks) {
+    add_blocks(b, ENTRY_ALLOC, at, blocks);
+}
+void batch_free(struct batch *b, block_addr at, uint32_t blocks) {
+    add_blocks(b, ENTRY_FREE, at, blocks);
+}
+void batch_note(struct batch *b, enum tree_id t, uint64_t epoch, uint64_t number) {
+    b->note[t] = (struct batch_note){epoch, number, true};
+}
 void batch_on_apply(struct batch *b, void (*fn)(void *arg, struct batch *b), void *arg) {
     b->on_apply = fn;
     b->on_apply_arg = arg;
 }
-void batch_urgent(struct batch *b) { b->urgent = true; }
+void batch_urgent(struct batch *b) {
+    b->urgent = true;
+}
 bool batch_empty(const struct batch *b) {
     for (int t = 0; t < TREE_COUNT; t++)
         if (b->ops[t].len > 0 || b->note[t].set) return false;
@@ -117,8 +125,8 @@ err batch_add_ops(struct batch *b, enum tree_id t, const uint8_t *ops, uint32_t 
 }
 
 // ---- the pages a batch needs
-// Are all of them in memory? Counts those that will need a place. The keys of a batch often follow each other: what lies
-// in the leaf of the key before needs no look.
+// Are all of them in memory? Counts those that will need a place. The keys of a batch often follow each other: what
+// lies in the leaf of the key before needs no look.
 static bool pages_there(struct batch *b, uint64_t *need, struct miss *m) {
     struct store *s = b->s;
     uint32_t mark = ++s->cache.mark;

@@ -42,8 +42,8 @@ static struct store_io *io_new(struct io_set *set, enum disk_op op, uint64_t blo
 }
 void io_set_add(struct io_set *set, enum disk_op op, uint64_t block, uint8_t *data, uint32_t blocks) {
     struct store_io *x = set->open;
-    if (x && (x->io.op != op || x->io.off_bytes / BLOCK_BYTES + x->blocks != block || x->blocks + blocks > RUN_BLOCKS_MAX ||
-              x->io.iov_len == DISK_IOV_MAX)) {
+    if (x && (x->io.op != op || x->io.off_bytes / BLOCK_BYTES + x->blocks != block ||
+              x->blocks + blocks > RUN_BLOCKS_MAX || x->io.iov_len == DISK_IOV_MAX)) {
         io_submit(set);
         x = NULL;
     }
@@ -63,11 +63,14 @@ err co_io_set_wait(struct io_set *set, const char *label) {
     return co_group_wait(set->s->e, &set->g, label);
 }
 void blocks_fini(struct store *s) {
-    for (struct list *n; (n = list_pop_front(&s->io_pool)) != NULL;) mem_free(s->mem, LIST_ENTRY(n, struct store_io, node));
+    for (struct list *n; (n = list_pop_front(&s->io_pool)) != NULL;)
+        mem_free(s->mem, LIST_ENTRY(n, struct store_io, node));
 }
 
 // ---- places
-uint64_t store_blocks_total(const struct store *s) { return s->space.total; }
+uint64_t store_blocks_total(const struct store *s) {
+    return s->space.total;
+}
 uint64_t store_blocks_free(const struct store *s) {
     uint64_t free = store_free_raw(s), kept = s->reserve_pages + s->reserve_urgent + s->reserved;
     return free > kept ? free - kept : 0;
@@ -86,7 +89,8 @@ err co_store_alloc(struct store *s, uint32_t want, bool use_reserve, block_addr 
     ASSERT(want > 0);
     uint64_t floor = s->reserve_pages + (use_reserve ? 0 : s->reserve_urgent);
     for (int tries = 0;; tries++) {
-        uint64_t free = store_free_raw(s), avail = space_avail(&s->space), pages = s->cache.dirty + s->reserve_pages / 2;
+        uint64_t free = store_free_raw(s), avail = space_avail(&s->space),
+                 pages = s->cache.dirty + s->reserve_pages / 2;
         if (s->failed != OK) return s->failed;
         if (free <= floor) return ERR_NOSPC;
         if (avail > pages) {
@@ -102,8 +106,12 @@ err co_store_alloc(struct store *s, uint32_t want, bool use_reserve, block_addr 
         if (e != OK) return e;
     }
 }
-void store_unalloc(struct store *s, block_addr at, uint32_t blocks) { space_untake(&s->space, at.n, blocks); }
-uint32_t store_crc_block(const void *block4096) { return crc32c(0, block4096, BLOCK_BYTES); }
+void store_unalloc(struct store *s, block_addr at, uint32_t blocks) {
+    space_untake(&s->space, at.n, blocks);
+}
+uint32_t store_crc_block(const void *block4096) {
+    return crc32c(0, block4096, BLOCK_BYTES);
+}
 
 // ---- writing and reading
 err co_store_write_blocks(struct store *s, const struct block_io *v, uint32_t n) {
@@ -116,7 +124,9 @@ err co_store_write_blocks(struct store *s, const struct block_io *v, uint32_t n)
     s->stats.data_blocks_written += n;
     return e;
 }
-static err block_check(const struct block_io *b) { return store_crc_block(b->data) == b->crc ? OK : ERR_CHECKSUM; }
+static err block_check(const struct block_io *b) {
+    return store_crc_block(b->data) == b->crc ? OK : ERR_CHECKSUM;
+}
 
 // Which blocks of a failed read are the bad ones: one by one.
 static err co_read_one(struct store *s, struct block_io *b) {

@@ -1,14 +1,15 @@
 // Checkpoints: all that the journal says up to an instant goes into the trees on disk, and the superblock flips.
 //
 //   begin, without a wait:  every dirty page gets a new place, children before parents, so that each parent holds its
-//                           children's places and checksums; the allocator's `cur` becomes `next`; the journal's unit is closed
+//                           children's places and checksums; the allocator's `cur` becomes `next`; the journal's unit
+//                           is closed
 //   write, in parallel:     pages, the journal so far, changed map blocks to the copy that is not current
 //   flush                   now all of the new state is durable, beside the old
 //   superblock              (superblock.c) the flip
 //   end, without a wait:    what only the old state named is free; the journal before the begin may be overwritten
 //
-// A crash at any instant finds the old state with its journal or the new state with its journal. Batches go on meanwhile:
-// a page that is being written is not changed but copied (tcache_dirty).
+// A crash at any instant finds the old state with its journal or the new state with its journal. Batches go on
+// meanwhile: a page that is being written is not changed but copied (tcache_dirty).
 #include "store/inside.h"
 
 #define MAP_PIECE_BLOCKS 64u
@@ -62,8 +63,9 @@ static void super_next(struct store *s, struct super_block *sb) {
     sb->retain_incarnation = le64_of(journal_incarnation_at(&s->j, retained_from(s)));
     for (int t = 0; t < TREE_COUNT; t++) {
         const struct tree *tr = &s->trees[t];
-        sb->roots[t] = (struct super_root){le64_of(tr->root.addr), le32_of(tr->root.crc), tr->levels, {0},
-                                           le64_of(tr->records), le64_of(tr->note_epoch), le64_of(tr->note_number)};
+        sb->roots[t] =
+            (struct super_root){le64_of(tr->root.addr),  le32_of(tr->root.crc),   tr->levels, {0}, le64_of(tr->records),
+                                le64_of(tr->note_epoch), le64_of(tr->note_number)};
     }
 }
 
@@ -117,7 +119,8 @@ static void end(struct store *s) {
 }
 static err co_checkpoint(struct store *s) {
     if (s->cache.dirty == 0 && s->j.end.n == s->ckpt.last.n) return OK; // nothing has happened
-    if (space_avail(&s->space) < s->cache.dirty) return store_fail(s, "there is no place for the tree pages", ERR_NOSPC);
+    if (space_avail(&s->space) < s->cache.dirty)
+        return store_fail(s, "there is no place for the tree pages", ERR_NOSPC);
     settle_trees(s);
     journal_close_unit(s);
     s->ckpt.last = s->j.end;
@@ -161,4 +164,6 @@ err co_ckpt_await(struct store *s) {
     }
     return OK;
 }
-err co_store_checkpoint(struct store *s) { return s->failed != OK ? s->failed : co_ckpt_await(s); }
+err co_store_checkpoint(struct store *s) {
+    return s->failed != OK ? s->failed : co_ckpt_await(s);
+}

@@ -1,5 +1,6 @@
-// What lies on one IOM's disk, byte for byte: superblock, register block, allocator map block, journal sector, tree page.
-// All integers are little-endian byte arrays; reserved bytes are zero; FORMAT_VERSION counts changes of this file.
+// What lies on one IOM's disk, byte for byte: superblock, register block, allocator map block, journal sector, tree
+// page. All integers are little-endian byte arrays; reserved bytes are zero; FORMAT_VERSION counts changes of this
+// file.
 //
 //   block  what                      size in blocks
 //   0, 1   superblock, two copies    2        written one after the other, never both in flight
@@ -48,8 +49,8 @@ struct super_block {
     le64 blocks, map_at[2], map_blocks, journal_at, journal_sectors;
     le64 data_at;
     le64 incarnation;
-    le64 replay_seq;         // batches that begin in this sector or later are not in the trees yet
-    le64 retain_seq;         // replay reads from here: replay_seq or before it
+    le64 replay_seq;                             // batches that begin in this sector or later are not in the trees yet
+    le64 retain_seq;                             // replay reads from here: replay_seq or before it
     le64 retain_incarnation, replay_incarnation; // whose sectors are expected there
     struct super_root roots[TREE_COUNT];
     uint8_t rest[BLOCK_BYTES - 160 - 40 * TREE_COUNT];
@@ -84,7 +85,7 @@ static_assert(sizeof(struct map_block) == BLOCK_BYTES, "map block");
 #define JSECTOR_PAYLOAD 992u
 #define JUNIT_SECTORS (BLOCK_BYTES / JSECTOR_BYTES) // what a flush begins anew
 #define JSECTOR_FIRST_NONE 0xffffu
-#define JSECTOR_START (UINT64_C(1) << 63)          // in `resumes`: first sector of an incarnation
+#define JSECTOR_START (UINT64_C(1) << 63) // in `resumes`: first sector of an incarnation
 struct journal_sector {
     le32 crc;
     le16 used, first;
@@ -94,8 +95,8 @@ struct journal_sector {
 };
 static_assert(sizeof(struct journal_sector) == JSECTOR_BYTES, "sector");
 
-// The payloads of consecutive sectors, joined, are batches; a batch is a begin and then `len` bytes of entries. An entry
-// that fits a sector never crosses into the next (`used` then ends early); only longer ones do.
+// The payloads of consecutive sectors, joined, are batches; a batch is a begin and then `len` bytes of entries. An
+// entry that fits a sector never crosses into the next (`used` then ends early); only longer ones do.
 //   begin  BEGIN len(4)              note   NOTE tree(1) epoch(8) number(8)
 //   tree   TREE tree(1)              the puts and dels that follow are of this tree
 //   put    PUT key(25) len(2) value  del    DEL key(25)
@@ -109,9 +110,9 @@ enum entry { ENTRY_PUT = 1, ENTRY_DEL, ENTRY_ALLOC, ENTRY_FREE, ENTRY_NOTE, ENTR
 #define ENTRY_BLOCKS_BYTES 11u
 static_assert(ENTRY_PUT_BYTES + RECORD_BYTES_ATOMIC <= JSECTOR_PAYLOAD, "B3");
 
-// Leaf: `count` slots (le16 offset of a cell), in key order; cells (key, le16 length, value) fill the page from its end.
-// Inner: `count` entries in key order; an entry's key is the least its child may hold, except that the first entry's
-// child holds all that is less, too.
+// Leaf: `count` slots (le16 offset of a cell), in key order; cells (key, le16 length, value) fill the page from its
+// end. Inner: `count` entries in key order; an entry's key is the least its child may hold, except that the first
+// entry's child holds all that is less, too.
 #define TPAGE_MAGIC 0x7067u
 #define TPAGE_HEAD 16u
 #define TPAGE_SPACE (BLOCK_BYTES - TPAGE_HEAD)

@@ -33,8 +33,8 @@ struct release { // blocks that no checkpoint refers to and a batch gave back
     uint32_t blocks;
 };
 struct space {
-    uint64_t first, total;             // data area: its first block in the store, its length
-    uint64_t words;                    // of each bitmap: groups * MAP_WORDS
+    uint64_t first, total;              // data area: its first block in the store, its length
+    uint64_t words;                     // of each bitmap: groups * MAP_WORDS
     uint64_t *cur, *ckpt, *next, *busy; // see alloc.c
     uint32_t groups;
     struct space_group *group;
@@ -42,24 +42,29 @@ struct space {
     uint64_t data_cursor, page_cursor; // next fit
     struct release *queue;             // ring
     uint32_t queue_first, queue_len, queue_cap;
-    bool replaying;                    // releases are durable already and nothing is allocated
+    bool replaying; // releases are durable already and nothing is allocated
 };
 void space_init(struct space *sp, struct mem *m, uint64_t first_block, uint64_t blocks);
 void space_fini(struct space *sp, struct mem *m);
 bool space_load_group(struct space *sp, uint32_t g, const struct map_block *b, uint32_t seed); // false: damaged
-void space_encode_group(struct space *sp, uint32_t g, uint64_t generation, uint32_t seed, struct map_block *b); // of `next`
+void space_encode_group(struct space *sp, uint32_t g, uint64_t generation, uint32_t seed,
+                        struct map_block *b); // of `next`
 uint32_t space_map_crc(const struct space *sp);
 uint32_t space_take_run(struct space *sp, uint64_t *cursor, uint32_t want, uint64_t *block); // 0: nothing is free
 void space_untake(struct space *sp, uint64_t block, uint32_t blocks);
-bool space_name(struct space *sp, uint64_t block, uint32_t blocks);                             // false: not possible (replay of garbage)
-bool space_release(struct space *sp, struct mem *m, uint64_t block, uint32_t blocks, lsn at);   // as above
-void space_page_name(struct space *sp, uint64_t block);                                         // just taken, for a tree page
+bool space_name(struct space *sp, uint64_t block, uint32_t blocks); // false: not possible (replay of garbage)
+bool space_release(struct space *sp, struct mem *m, uint64_t block, uint32_t blocks, lsn at); // as above
+void space_page_name(struct space *sp, uint64_t block); // just taken, for a tree page
 void space_page_release(struct space *sp, uint64_t block);
 void space_durable(struct space *sp, lsn durable);
 void space_checkpoint_begin(struct space *sp);
 void space_checkpoint_end(struct space *sp);
-static inline uint64_t space_avail(const struct space *sp) { return sp->total - sp->busy_count; } // can be taken now
-static inline uint64_t space_pending(const struct space *sp) { return sp->busy_count - sp->cur_count - sp->held_count; }
+static inline uint64_t space_avail(const struct space *sp) {
+    return sp->total - sp->busy_count;
+} // can be taken now
+static inline uint64_t space_pending(const struct space *sp) {
+    return sp->busy_count - sp->cur_count - sp->held_count;
+}
 
 // ---- pages in memory (tcache.c)
 enum tframe_state {
@@ -89,10 +94,10 @@ struct tcache {
     uint32_t free_len;
     uint32_t *hash; // number + 1; 0 = empty
     uint32_t hash_shift, hand;
-    uint32_t limit;     // frames in use, unless all are pinned, dirty or being written
-    uint32_t used;      // not FREE
+    uint32_t limit; // frames in use, unless all are pinned, dirty or being written
+    uint32_t used;  // not FREE
     uint32_t dirty, dirty_max, writing, mark;
-    bool applying;      // a batch: nothing is evicted
+    bool applying; // a batch: nothing is evicted
 };
 struct miss { // a page that is needed and not in memory
     struct child child;
@@ -100,17 +105,19 @@ struct miss { // a page that is needed and not in memory
 };
 void tcache_init(struct store *s, uint64_t cache_bytes);
 void tcache_fini(struct store *s);
-struct tframe *tcache_get(struct store *s, uint64_t id);                   // NULL: not in memory (or still being read)
-err co_tcache_load(struct store *s, const struct miss *m);                 // ERR_CHECKSUM, ERR_IO; the caller starts again
-struct tframe *tcache_new(struct store *s, uint8_t tree, uint8_t level);   // dirty, empty
-struct tframe *tcache_dirty(struct store *s, struct tframe *f);            // f, or a copy that takes its place
-void tcache_drop(struct store *s, struct tframe *f);                       // no tree refers to it any more
+struct tframe *tcache_get(struct store *s, uint64_t id);   // NULL: not in memory (or still being read)
+err co_tcache_load(struct store *s, const struct miss *m); // ERR_CHECKSUM, ERR_IO; the caller starts again
+struct tframe *tcache_new(struct store *s, uint8_t tree, uint8_t level); // dirty, empty
+struct tframe *tcache_dirty(struct store *s, struct tframe *f);          // f, or a copy that takes its place
+void tcache_drop(struct store *s, struct tframe *f);                     // no tree refers to it any more
 void tcache_applying(struct store *s, bool begins);
 void tcache_pin(struct tframe *f);
 void tcache_unpin(struct store *s, struct tframe *f);
 void tcache_begin_write(struct store *s, struct tframe *f, uint64_t addr);
 void tcache_end_write(struct store *s, struct tframe *f);
-static inline uint64_t tframe_id(const struct tframe *f) { return f->state == TFRAME_DIRTY ? TFRAME_VIRTUAL | f->number : f->addr; }
+static inline uint64_t tframe_id(const struct tframe *f) {
+    return f->state == TFRAME_DIRTY ? TFRAME_VIRTUAL | f->number : f->addr;
+}
 
 // ---- trees (tree.c)
 struct tree {
@@ -120,16 +127,23 @@ struct tree {
 };
 struct path {
     uint32_t depth;
-    struct { struct tframe *f; uint32_t i; } step[TREE_LEVELS_MAX]; // [depth - 1] is the leaf
-    const uint8_t *above; // the least key right of the leaf; NULL: there is none. In a page: valid until a wait
+    struct {
+        struct tframe *f;
+        uint32_t i;
+    } step[TREE_LEVELS_MAX]; // [depth - 1] is the leaf
+    const uint8_t *above;    // the least key right of the leaf; NULL: there is none. In a page: valid until a wait
 };
-bool tree_descend(struct store *s, enum tree_id t, const uint8_t *key, struct path *p, struct miss *m); // false: *m is missing
-void tree_put(struct store *s, enum tree_id t, const uint8_t *key, const uint8_t *val, uint32_t len); // its path is in memory
-bool tree_del(struct store *s, enum tree_id t, const uint8_t *key); // likewise; true: the leaf has become small
+bool tree_descend(struct store *s, enum tree_id t, const uint8_t *key, struct path *p,
+                  struct miss *m); // false: *m is missing
+void tree_put(struct store *s, enum tree_id t, const uint8_t *key, const uint8_t *val,
+              uint32_t len);                                           // its path is in memory
+bool tree_del(struct store *s, enum tree_id t, const uint8_t *key);    // likewise; true: the leaf has become small
 void tree_shrink(struct store *s, enum tree_id t, const uint8_t *key); // removes or merges a small leaf at key
 
 // ---- the journal (journal.c, replay.c)
-struct journal_run { uint64_t incarnation, from_seq; }; // whose sectors lie in the ring from there on
+struct journal_run {
+    uint64_t incarnation, from_seq;
+}; // whose sectors lie in the ring from there on
 #define JOURNAL_RUNS_MAX 64
 struct journal {
     uint64_t at_block, sectors; // the ring; sector of sequence n lies at n % sectors
@@ -137,15 +151,15 @@ struct journal {
     uint64_t head_seq;          // the sector being filled
     uint32_t used;              // bytes of its payload
     uint16_t first;
-    uint64_t resumes;           // of the next sector to be closed: see format.h
-    uint64_t written_seq;       // all below are handed to the disk and completed; a unit's begin
-    uint64_t replay_seq;        // as in the newest durable superblock
-    uint64_t tail_seq;          // older sectors may be overwritten
-    uint64_t retain_seq;        // wanted by the user; UINT64_MAX: nothing
+    uint64_t resumes;     // of the next sector to be closed: see format.h
+    uint64_t written_seq; // all below are handed to the disk and completed; a unit's begin
+    uint64_t replay_seq;  // as in the newest durable superblock
+    uint64_t tail_seq;    // older sectors may be overwritten
+    uint64_t retain_seq;  // wanted by the user; UINT64_MAX: nothing
     lsn end, written, durable, want;
-    struct list bufs;           // struct jbuf: sectors from written_seq on
+    struct list bufs; // struct jbuf: sectors from written_seq on
     bool writing;
-    bool spawned;               // a task that writes out what nobody has asked for yet
+    bool spawned; // a task that writes out what nobody has asked for yet
     struct waitq q;
     struct journal_run runs[JOURNAL_RUNS_MAX];
     uint32_t runs_len;
@@ -155,14 +169,18 @@ void journal_begin(struct store *s, uint32_t len_bytes);
 void journal_entries(struct store *s, const uint8_t *entries, uint32_t len_bytes); // whole entries
 lsn journal_end(struct store *s);
 uint32_t entry_bytes(const uint8_t *p, uint32_t len_bytes); // of the entry at p; 0: garbage
-void journal_close_unit(struct store *s); // what follows begins in a new unit
-err co_journal_write(struct store *s);    // all that was appended before
+void journal_close_unit(struct store *s);                   // what follows begins in a new unit
+err co_journal_write(struct store *s);                      // all that was appended before
 uint64_t journal_incarnation_at(const struct journal *j, uint64_t seq);
-err co_flush(struct store *s);            // and counts what it covers
+err co_flush(struct store *s); // and counts what it covers
 void journal_init(struct store *s, uint64_t first_seq, uint64_t resumes, uint64_t incarnation);
 void journal_fini(struct store *s);
 
-struct sector_view { uint64_t sequence, incarnation, resumes; uint32_t used, first; const uint8_t *payload; };
+struct sector_view {
+    uint64_t sequence, incarnation, resumes;
+    uint32_t used, first;
+    const uint8_t *payload;
+};
 bool sector_parse(const uint8_t *p, uint32_t seed, struct sector_view *v); // safe on any bytes
 err co_replay(struct store *s, const struct super_block *sb, const struct store_hooks *h, uint64_t *end_seq);
 
@@ -173,7 +191,7 @@ struct ckpt {
     struct waitq q;              // woken when one has begun and when one has ended
     struct tframe **pages;       // of the one under way
     uint32_t pages_len, pages_cap;
-    lsn last;                    // journal's end when the last one began
+    lsn last; // journal's end when the last one began
 };
 void ckpt_request(struct store *s);
 err co_ckpt_await(struct store *s); // of one that begins now or later
@@ -181,13 +199,19 @@ err co_ckpt_await(struct store *s); // of one that begins now or later
 // ---- superblock (superblock.c)
 err co_super_load(struct disk *d, struct super_block *sb, uint32_t *slot, bool *twin, char why[160]);
 void super_seal(struct super_block *sb);
-err super_check(const struct super_block *sb); // OK, ERR_FORMAT (no magic), ERR_CHECKSUM, ERR_VERSION
+err super_check(const struct super_block *sb);               // OK, ERR_FORMAT (no magic), ERR_CHECKSUM, ERR_VERSION
 err co_super_write(struct store *s, struct super_block *sb); // both copies, one after the other; ends durable
 uint32_t super_seed(const struct super_block *sb);
 
 // ---- the store
-struct opvec { uint8_t *p; uint32_t len, cap; };
-struct batch_note { uint64_t epoch, number; bool set; };
+struct opvec {
+    uint8_t *p;
+    uint32_t len, cap;
+};
+struct batch_note {
+    uint64_t epoch, number;
+    bool set;
+};
 struct batch {
     struct store *s;
     struct list node;
@@ -238,8 +262,13 @@ static inline uint64_t store_free_raw(const struct store *s) {
 }
 
 // ---- I/O of many runs (blocks.c)
-struct io_set { struct store *s; struct group g; struct store_io *open; };
+struct io_set {
+    struct store *s;
+    struct group g;
+    struct store_io *open;
+};
 void io_set_init(struct io_set *set, struct store *s);
-void io_set_add(struct io_set *set, enum disk_op op, uint64_t block, uint8_t *data, uint32_t blocks); // joins neighbours
+void io_set_add(struct io_set *set, enum disk_op op, uint64_t block, uint8_t *data,
+                uint32_t blocks); // joins neighbours
 err co_io_set_wait(struct io_set *set, const char *label);
 void blocks_fini(struct store *s);

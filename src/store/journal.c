@@ -8,9 +8,9 @@
 //     ──┴────────────────────┴────────────────────┴───────────
 //       free again after a checkpoint, unless retained
 //
-// A write-out closes the unit of 4 KiB that is being filled (the rest of it is empty sectors), so what is durable is never
-// written again before the ring comes round, and sequences have no holes.
-// lsn = sequence * 1024 + offset behind the batch's last byte. `end` >= `written` (completed) >= `durable` (flushed).
+// A write-out closes the unit of 4 KiB that is being filled (the rest of it is empty sectors), so what is durable is
+// never written again before the ring comes round, and sequences have no holes. lsn = sequence * 1024 + offset behind
+// the batch's last byte. `end` >= `written` (completed) >= `durable` (flushed).
 #include "store/inside.h"
 
 #define JBUF_SECTORS 64u // of one buffer: 64 KiB of the ring
@@ -80,7 +80,9 @@ static void append(struct store *s, const uint8_t *p, uint32_t len) {
     memcpy(head_sector(s)->payload + s->j.used, p, len);
     s->j.used += len;
 }
-static uint32_t room(const struct journal *j) { return JSECTOR_PAYLOAD - j->used; }
+static uint32_t room(const struct journal *j) {
+    return JSECTOR_PAYLOAD - j->used;
+}
 
 uint32_t entry_bytes(const uint8_t *p, uint32_t len_bytes) {
     uint32_t n = 0;
@@ -203,12 +205,17 @@ err co_flush(struct store *s) {
     space_durable(&s->space, s->j.durable);
     return OK;
 }
-struct sync_point store_now(const struct store *s) { return (struct sync_point){s->j.end, s->writes_done}; }
-lsn store_durable(const struct store *s) { return s->j.durable; }
+struct sync_point store_now(const struct store *s) {
+    return (struct sync_point){s->j.end, s->writes_done};
+}
+lsn store_durable(const struct store *s) {
+    return s->j.durable;
+}
 bool store_synced(const struct store *s, struct sync_point p) {
     return p.journal.n <= s->j.durable.n && p.writes <= s->writes_flushed;
 }
-// The first who finds nobody at it does the work for all who wait by then; those who come meanwhile gather for the next.
+// The first who finds nobody at it does the work for all who wait by then; those who come meanwhile gather for the
+// next.
 err co_store_sync(struct store *s, struct sync_point p) {
     ASSERT(p.journal.n <= s->j.end.n && p.writes <= s->writes_done);
     if (p.journal.n > s->j.want.n) s->j.want = p.journal;
@@ -227,4 +234,6 @@ err co_store_sync(struct store *s, struct sync_point p) {
     }
     return OK;
 }
-void store_retain(struct store *s, lsn from) { s->j.retain_seq = from.n == 0 ? UINT64_MAX : from.n / JSECTOR_BYTES; }
+void store_retain(struct store *s, lsn from) {
+    s->j.retain_seq = from.n == 0 ? UINT64_MAX : from.n / JSECTOR_BYTES;
+}

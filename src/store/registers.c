@@ -1,9 +1,11 @@
-// The register's two alternating blocks: what a voter promised and accepted. A write goes to the older or damaged one and is
-// flushed, so a torn write leaves the other with the value before. They lie outside journal and allocator: a full store
-// still votes. Used without an open store; the caller writes one at a time.
+// The register's two alternating blocks: what a voter promised and accepted. A write goes to the older or damaged one
+// and is flushed, so a torn write leaves the other with the value before. They lie outside journal and allocator: a
+// full store still votes. Used without an open store; the caller writes one at a time.
 #include "store/inside.h"
 
-static uint32_t register_crc(const struct register_block *r) { return crc32c(0, &r->len_bytes, sizeof *r - offsetof(struct register_block, len_bytes)); }
+static uint32_t register_crc(const struct register_block *r) {
+    return crc32c(0, &r->len_bytes, sizeof *r - offsetof(struct register_block, len_bytes));
+}
 
 static bool register_valid(const struct register_block *r) {
     return memcmp(r->magic, REGISTER_MAGIC, sizeof r->magic) == 0 && le32_get(r->crc) == register_crc(r) &&
@@ -16,7 +18,8 @@ static err co_registers_load(struct disk *d, struct buf *buf, int *newest) {
     const struct register_block *r = (const struct register_block *)buf->data;
     *newest = -1;
     for (int i = 0; i < 2; i++)
-        if (register_valid(&r[i]) && (*newest < 0 || le64_get(r[i].generation) > le64_get(r[*newest].generation))) *newest = i;
+        if (register_valid(&r[i]) && (*newest < 0 || le64_get(r[i].generation) > le64_get(r[*newest].generation)))
+            *newest = i;
     return OK;
 }
 err co_register_blocks_read(struct disk *d, uint8_t *buf, uint32_t *len_bytes) {

@@ -1,11 +1,11 @@
 // Reading the journal back: which sectors are the journal, and what the batches in them say.
 //
-// From the retained position on, a sector continues the one before it if its checksum is right, its sequence is the next
-// and it is of the same incarnation. Where the chain breaks at sequence E, the journal goes on at the next unit's begin
-// if there lies the first sector of a *later* incarnation that says it resumes E (its writer had read up to E too);
-// what lies between, and a batch begun and not ended, is the torn tail of a flush that never returned. Otherwise E is
-// the end. So sectors of an incarnation that lost its place are never taken for a continuation, whatever survived of
-// them: they are of a lower incarnation than the one that goes on at E.
+// From the retained position on, a sector continues the one before it if its checksum is right, its sequence is the
+// next and it is of the same incarnation. Where the chain breaks at sequence E, the journal goes on at the next unit's
+// begin if there lies the first sector of a *later* incarnation that says it resumes E (its writer had read up to E
+// too); what lies between, and a batch begun and not ended, is the torn tail of a flush that never returned. Otherwise
+// E is the end. So sectors of an incarnation that lost its place are never taken for a continuation, whatever survived
+// of them: they are of a lower incarnation than the one that goes on at E.
 //
 // Batches that begin before replay_seq are in the trees already; only their notes are reported.
 #include "store/inside.h"
@@ -23,14 +23,14 @@ struct replay {
     uint8_t *batch;           // being put together
     uint32_t got, want;       // bytes; want 0: between batches
     uint64_t begin_seq;
-    uint64_t applied;         // batches
+    uint64_t applied; // batches
 };
 
 bool sector_parse(const uint8_t *p, uint32_t seed, struct sector_view *v) {
     const struct journal_sector *h = (const struct journal_sector *)p;
     if (le32_get(h->crc) != crc32c(seed, &h->used, JSECTOR_BYTES - 4)) return false;
-    *v = (struct sector_view){le64_get(h->sequence), le64_get(h->incarnation), le64_get(h->resumes), le16_get(h->used),
-                              le16_get(h->first), h->payload};
+    *v = (struct sector_view){le64_get(h->sequence), le64_get(h->incarnation), le64_get(h->resumes),
+                              le16_get(h->used),     le16_get(h->first),       h->payload};
     return v->used <= JSECTOR_PAYLOAD && (v->first == JSECTOR_FIRST_NONE || v->first <= v->used);
 }
 
@@ -75,7 +75,8 @@ static err co_batch_replay(struct replay *r, lsn at) {
     if (e != OK) return e;
     for (int t = 0; t < TREE_COUNT && r->hooks && r->hooks->replay_note; t++)
         if (b.note[t].set)
-            r->hooks->replay_note(r->hooks->ctx, (enum tree_id)t, b.note[t].epoch, b.note[t].number, b.ops[t].p, b.ops[t].len, at);
+            r->hooks->replay_note(r->hooks->ctx, (enum tree_id)t, b.note[t].epoch, b.note[t].number, b.ops[t].p,
+                                  b.ops[t].len, at);
     if (r->begin_seq < r->replay_seq) return OK;
     uint64_t need;
     e = co_batch_pages(&b, &need);
@@ -182,7 +183,8 @@ err co_replay(struct store *s, const struct super_block *sb, const struct store_
     s->space.replaying = true;
     err e = co_chain(&r, le64_get(sb->retain_seq), le64_get(sb->retain_incarnation));
     if (e == OK && r.at < r.replay_seq) {
-        LOG(s->e, TRACE_WARN, "store: the retained journal is damaged at %llu and is not kept", (unsigned long long)r.at);
+        LOG(s->e, TRACE_WARN, "store: the retained journal is damaged at %llu and is not kept",
+            (unsigned long long)r.at);
         s->j.runs_len = 0;
         s->j.tail_seq = r.replay_seq;
         e = co_chain(&r, r.replay_seq, le64_get(sb->replay_incarnation));
@@ -191,7 +193,10 @@ err co_replay(struct store *s, const struct super_block *sb, const struct store_
     *end_seq = r.at;
     mem_free(s->mem, r.batch);
     buf_unref(r.buf);
-    if (e != OK) LOG(s->e, TRACE_ERROR, "store: the journal cannot be replayed at %llu: %s", (unsigned long long)r.at, err_text(e));
-    else LOG(s->e, TRACE_INFO, "store: %llu batches replayed", (unsigned long long)r.applied);
+    if (e != OK)
+        LOG(s->e, TRACE_ERROR, "store: the journal cannot be replayed at %llu: %s", (unsigned long long)r.at,
+            err_text(e));
+    else
+        LOG(s->e, TRACE_INFO, "store: %llu batches replayed", (unsigned long long)r.applied);
     return e;
 }

@@ -1,14 +1,15 @@
 // A store's life: opening (superblock, map, replay, a new incarnation), failing, closing.
 //
-// Open, in order: the newest superblock; its map copy; replay of the journal into memory; the superblock with the incarnation
-// raised, to both copies (which mends a damaged one). Its flush also covers what was replayed: after the death of a process
-// alone, what is read back need not be durable. Only then does anybody hear of anything.
+// Open, in order: the newest superblock; its map copy; replay of the journal into memory; the superblock with the
+// incarnation raised, to both copies (which mends a damaged one). Its flush also covers what was replayed: after the
+// death of a process alone, what is read back need not be durable. Only then does anybody hear of anything.
 #include "store/inside.h"
 
 err store_fail(struct store *s, const char *what, err e) {
     if (s->failed != OK) return s->failed;
     s->failed = ERR_IO;
-    LOG(s->e, TRACE_ERROR, "store failed for good: %s: %s; the node must be started again or the disk replaced", what, err_text(e));
+    LOG(s->e, TRACE_ERROR, "store failed for good: %s: %s; the node must be started again or the disk replaced", what,
+        err_text(e));
     waitq_wake_all(s->e, &s->ckpt.q);
     waitq_wake_all(s->e, &s->sync_q);
     waitq_wake_all(s->e, &s->j.q);
@@ -24,7 +25,8 @@ static void size_up(struct store *s, uint64_t cache_bytes) {
     s->reserve_urgent = MAX(64, s->space.total / 64);
     s->space.data_cursor = MIN(s->space.total / 32, 4096u); // the first blocks are for tree pages, while there is room
 }
-static struct store *store_new(struct disk *d, const struct super_block *sb, uint32_t slot, const struct store_config *c) {
+static struct store *store_new(struct disk *d, const struct super_block *sb, uint32_t slot,
+                               const struct store_config *c) {
     struct store *s = mem_alloc(d->env->mem, sizeof *s);
     s->d = d;
     s->e = d->env;
@@ -53,14 +55,18 @@ static struct store *store_new(struct disk *d, const struct super_block *sb, uin
     s->j.retain_seq = s->j.tail_seq < s->j.replay_seq ? s->j.tail_seq : UINT64_MAX; // until the user says otherwise
     for (int t = 0; t < TREE_COUNT; t++) {
         const struct super_root *r = &sb->roots[t];
-        s->trees[t] = (struct tree){{le64_get(r->addr), le32_get(r->crc)}, r->levels, le64_get(r->records),
-                                    le64_get(r->note_epoch), le64_get(r->note_number)};
+        s->trees[t] = (struct tree){{le64_get(r->addr), le32_get(r->crc)},
+                                    r->levels,
+                                    le64_get(r->records),
+                                    le64_get(r->note_epoch),
+                                    le64_get(r->note_number)};
     }
     return s;
 }
 static void store_free(struct store *s) {
     struct mem *m = s->mem;
-    for (struct list *n; (n = list_pop_front(&s->batch_pool)) != NULL;) batch_destroy(LIST_ENTRY(n, struct batch, node));
+    for (struct list *n; (n = list_pop_front(&s->batch_pool)) != NULL;)
+        batch_destroy(LIST_ENTRY(n, struct batch, node));
     blocks_fini(s);
     journal_fini(s);
     tcache_fini(s);
@@ -78,7 +84,8 @@ static err co_load_map(struct store *s) {
         uint32_t n = MIN(64, s->space.groups - g);
         e = co_disk_read(s->d, (at + g) * BLOCK_BYTES, buf->data, n * BLOCK_BYTES);
         for (uint32_t k = 0; k < n && e == OK; k++, g++)
-            if (!space_load_group(&s->space, g, (const struct map_block *)(buf->data + k * BLOCK_BYTES), s->j.seed)) e = ERR_CHECKSUM;
+            if (!space_load_group(&s->space, g, (const struct map_block *)(buf->data + k * BLOCK_BYTES), s->j.seed))
+                e = ERR_CHECKSUM;
     }
     buf_unref(buf);
     if (e == OK && space_map_crc(&s->space) != le32_get(s->sb.map_crc)) e = ERR_CHECKSUM;
@@ -111,7 +118,8 @@ err co_store_open(struct disk *d, const struct store_config *c, const struct sto
         LOG(d->env, TRACE_ERROR, "store: %s", why);
         return e;
     }
-    if (!twin) LOG(d->env, TRACE_WARN, "store: superblock %u is damaged or older than the other and is mended", 1 - slot);
+    if (!twin)
+        LOG(d->env, TRACE_WARN, "store: superblock %u is damaged or older than the other and is mended", 1 - slot);
     struct store *s = store_new(d, &sb, slot, c);
     e = co_bring_up(s, h);
     if (e != OK) {
@@ -122,7 +130,9 @@ err co_store_open(struct disk *d, const struct store_config *c, const struct sto
     return OK;
 }
 
-bool store_was_clean(const struct store *s) { return s->opened_clean; }
+bool store_was_clean(const struct store *s) {
+    return s->opened_clean;
+}
 
 // ---- closing
 static void co_quiet(struct store *s) { // what runs in the background comes to its end
@@ -150,8 +160,12 @@ err co_store_close(struct store *s) {
     return e;
 }
 
-const struct store_ident *store_ident(const struct store *s) { return &s->ident; }
-uint64_t store_incarnation(const struct store *s) { return s->incarnation; }
+const struct store_ident *store_ident(const struct store *s) {
+    return &s->ident;
+}
+uint64_t store_incarnation(const struct store *s) {
+    return s->incarnation;
+}
 void store_stats(const struct store *s, struct store_stats *out) {
     *out = s->stats;
     out->cache_used_bytes = (uint64_t)s->cache.used * BLOCK_BYTES;

@@ -1,7 +1,7 @@
 // The superblock: two copies of the root of everything. Making a store, looking at one.
 //
-// A new superblock is written first over the copy that is *not* known to be the newest, flushed - from then on it is the
-// truth - and then over the other as well, so that later damage to either is survived. The second write need not be
+// A new superblock is written first over the copy that is *not* known to be the newest, flushed - from then on it is
+// the truth - and then over the other as well, so that later damage to either is survived. The second write need not be
 // flushed: should a power cut tear it, the first copy is good and newer. Never are both in flight.
 //
 //   both copies good, one generation   the usual state
@@ -18,15 +18,20 @@ static uint32_t super_crc(const struct super_block *sb) {
     size_t after = offsetof(struct super_block, crc) + sizeof sb->crc;
     return crc32c(crc, (const uint8_t *)sb + after, sizeof *sb - after);
 }
-void super_seal(struct super_block *sb) { sb->crc = le32_of(super_crc(sb)); }
-uint32_t super_seed(const struct super_block *sb) { return crc32c(0, sb->store, sizeof sb->store); }
+void super_seal(struct super_block *sb) {
+    sb->crc = le32_of(super_crc(sb));
+}
+uint32_t super_seed(const struct super_block *sb) {
+    return crc32c(0, sb->store, sizeof sb->store);
+}
 
 static bool geometry_fits(const struct super_block *sb) {
     uint64_t blocks = le64_get(sb->blocks), map = le64_get(sb->map_blocks), sectors = le64_get(sb->journal_sectors);
     uint64_t data = le64_get(sb->data_at);
-    return blocks < UINT64_C(1) << 47 && map < blocks && sectors % JUNIT_SECTORS == 0 && sectors >= KIB(64) / JSECTOR_BYTES &&
-           sectors / JUNIT_SECTORS < blocks && le64_get(sb->map_at[0]) == 4 && le64_get(sb->map_at[1]) == 4 + map &&
-           le64_get(sb->journal_at) == 4 + 2 * map && data == 4 + 2 * map + sectors / JUNIT_SECTORS && data < blocks &&
+    return blocks < UINT64_C(1) << 47 && map < blocks && sectors % JUNIT_SECTORS == 0 &&
+           sectors >= KIB(64) / JSECTOR_BYTES && sectors / JUNIT_SECTORS < blocks && le64_get(sb->map_at[0]) == 4 &&
+           le64_get(sb->map_at[1]) == 4 + map && le64_get(sb->journal_at) == 4 + 2 * map &&
+           data == 4 + 2 * map + sectors / JUNIT_SECTORS && data < blocks &&
            map == (blocks - data + MAP_BITS - 1) / MAP_BITS && sb->map_copy < 2;
 }
 static bool roots_fit(const struct super_block *sb) {

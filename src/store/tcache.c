@@ -1,11 +1,13 @@
 // Tree pages in memory: frames, found by disk address while clean and by frame number while dirty.
 //
-//     FREE --load--> LOADING --read, checked--> CLEAN --change--> DIRTY --checkpoint begins--> WRITING --written--> CLEAN
-//     CLEAN --the clock's hand--> FREE            WRITING --change--> a DIRTY copy takes its place, the old is an orphan
+//     FREE --load--> LOADING --read, checked--> CLEAN --change--> DIRTY --checkpoint begins--> WRITING
+//     WRITING --written--> CLEAN --the clock's hand--> FREE
+//     WRITING --change--> a DIRTY copy takes its place, the old one is an orphan
 //     any --no tree refers to it--> FREE, or an orphan until nobody pins or writes it
 //
-// A dirty page has no place on disk: its old one is given back to the allocator at once (which keeps it until a checkpoint
-// no longer refers to it), a new one comes when the checkpoint begins. `dirty` counts the places that will be needed.
+// A dirty page has no place on disk: its old one is given back to the allocator at once (which keeps it until a
+// checkpoint no longer refers to it), a new one comes when the checkpoint begins. `dirty` counts the places that will
+// be needed.
 #include "store/inside.h"
 
 void tcache_init(struct store *s, uint64_t cache_bytes) {
@@ -29,7 +31,9 @@ void tcache_fini(struct store *s) {
 }
 
 // ---- the hash from addresses to frames
-static uint32_t *bucket(struct tcache *c, uint64_t addr) { return &c->hash[addr * UINT64_C(0x9E3779B97F4A7C15) >> c->hash_shift]; }
+static uint32_t *bucket(struct tcache *c, uint64_t addr) {
+    return &c->hash[addr * UINT64_C(0x9E3779B97F4A7C15) >> c->hash_shift];
+}
 static void hash_add(struct tcache *c, struct tframe *f) {
     uint32_t *b = bucket(c, f->addr);
     f->hash_next = *b;
@@ -102,7 +106,8 @@ static struct tframe *frame_take(struct store *s) { // of no state yet
     f->used = true;
     return f;
 }
-// While a batch is applied nothing is evicted, for it needs what it has found in memory; what that was too much goes now.
+// While a batch is applied nothing is evicted, for it needs what it has found in memory; what that was too much goes
+// now.
 void tcache_applying(struct store *s, bool begins) {
     struct tcache *c = &s->cache;
     c->applying = begins;
@@ -111,7 +116,9 @@ void tcache_applying(struct store *s, bool begins) {
 static void orphan_free(struct store *s, struct tframe *f) {
     if (f->orphan && f->pins == 0 && f->state != TFRAME_WRITING) frame_free(s, f); // it left the hash as it became one
 }
-void tcache_pin(struct tframe *f) { f->pins++; }
+void tcache_pin(struct tframe *f) {
+    f->pins++;
+}
 void tcache_unpin(struct store *s, struct tframe *f) {
     ASSERT(f->pins > 0);
     f->pins--;

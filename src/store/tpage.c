@@ -2,15 +2,23 @@
 // encoded or decoded. A leaf's removed cells stay as garbage until an insertion needs their space.
 #include "store/tpage.h"
 
-static struct inner_entry *entries(const uint8_t *p) { return (struct inner_entry *)(uintptr_t)(p + TPAGE_HEAD); }
-static le16 *slots(const uint8_t *p) { return (le16 *)(uintptr_t)(p + TPAGE_HEAD); }
-static const uint8_t *cell(const uint8_t *p, uint32_t i) { return p + le16_get(slots(p)[i]); }
-static uint32_t value_len(const uint8_t *c) { return c[KEY_BYTES] | (uint32_t)c[KEY_BYTES + 1] << 8; }
+static struct inner_entry *entries(const uint8_t *p) {
+    return (struct inner_entry *)(uintptr_t)(p + TPAGE_HEAD);
+}
+static le16 *slots(const uint8_t *p) {
+    return (le16 *)(uintptr_t)(p + TPAGE_HEAD);
+}
+static const uint8_t *cell(const uint8_t *p, uint32_t i) {
+    return p + le16_get(slots(p)[i]);
+}
+static uint32_t value_len(const uint8_t *c) {
+    return c[KEY_BYTES] | (uint32_t)c[KEY_BYTES + 1] << 8;
+}
 
 void tpage_init(uint8_t *p, uint8_t tree, uint8_t level) {
     memset(p, 0, BLOCK_BYTES);
-    *tpage_head(p) = (struct tpage_head){.magic = le16_of(TPAGE_MAGIC), .tree = tree, .level = level,
-                                         .heap = le16_of(BLOCK_BYTES)};
+    *tpage_head(p) =
+        (struct tpage_head){.magic = le16_of(TPAGE_MAGIC), .tree = tree, .level = level, .heap = le16_of(BLOCK_BYTES)};
 }
 
 static bool leaf_check(const uint8_t *p, uint32_t count) {
@@ -57,7 +65,9 @@ uint32_t leaf_find(const uint8_t *p, const uint8_t *key, bool *found) {
     *found = false;
     return lo;
 }
-const uint8_t *leaf_key(const uint8_t *p, uint32_t i) { return cell(p, i); }
+const uint8_t *leaf_key(const uint8_t *p, uint32_t i) {
+    return cell(p, i);
+}
 const uint8_t *leaf_value(const uint8_t *p, uint32_t i, uint32_t *len) {
     const uint8_t *c = cell(p, i);
     *len = value_len(c);
@@ -155,14 +165,20 @@ uint32_t inner_find(const uint8_t *p, const uint8_t *key) {
 struct child inner_child(const uint8_t *p, uint32_t i) {
     return (struct child){le48_get(entries(p)[i].addr), le32_get(entries(p)[i].crc)};
 }
-const uint8_t *inner_key(const uint8_t *p, uint32_t i) { return entries(p)[i].key; }
+const uint8_t *inner_key(const uint8_t *p, uint32_t i) {
+    return entries(p)[i].key;
+}
 void inner_set_child(uint8_t *p, uint32_t i, struct child c) {
     entries(p)[i].addr = le48_of(c.addr);
     entries(p)[i].crc = le32_of(c.crc);
 }
-void inner_set_key(uint8_t *p, uint32_t i, const uint8_t *key) { memcpy(entries(p)[i].key, key, KEY_BYTES); }
+void inner_set_key(uint8_t *p, uint32_t i, const uint8_t *key) {
+    memcpy(entries(p)[i].key, key, KEY_BYTES);
+}
 
-static void set_count(uint8_t *p, uint32_t count) { tpage_head(p)->count = le16_of((uint16_t)count); }
+static void set_count(uint8_t *p, uint32_t count) {
+    tpage_head(p)->count = le16_of((uint16_t)count);
+}
 
 void inner_insert(uint8_t *p, uint32_t i, const uint8_t *key, struct child c) {
     uint32_t count = tpage_count(p);

@@ -1,8 +1,8 @@
 // Copy-on-write B+trees over the page cache: descending, reading, changing.
 //
-// Reads and preparations descend from the root; where a page is not in memory they load it and start again from the root,
-// for nothing seen before the wait need be true after it. Changes never wait: co_batch_pages has brought in all that
-// they touch. A change makes the path from the root dirty (tcache_dirty), so a dirty page's ancestors are dirty.
+// Reads and preparations descend from the root; where a page is not in memory they load it and start again from the
+// root, for nothing seen before the wait need be true after it. Changes never wait: co_batch_pages has brought in all
+// that they touch. A change makes the path from the root dirty (tcache_dirty), so a dirty page's ancestors are dirty.
 //
 // A record that goes leaves its leaf as it is. When the batch is through, leaves that became small are looked at again
 // (tree_shrink): an empty one is removed with all ancestors that become empty, and a small one joined with a neighbour
@@ -82,7 +82,9 @@ err co_tree_seek(struct store *s, enum tree_id t, struct key *k, void *val, uint
         memcpy(at.b, p.above, KEY_BYTES);
     }
 }
-uint64_t tree_records(const struct store *s, enum tree_id t) { return s->trees[t].records; }
+uint64_t tree_records(const struct store *s, enum tree_id t) {
+    return s->trees[t].records;
+}
 void tree_note(const struct store *s, enum tree_id t, uint64_t *epoch, uint64_t *number) {
     *epoch = s->trees[t].note_epoch;
     *number = s->trees[t].note_number;
@@ -103,9 +105,13 @@ struct key key_next(struct key k) {
 }
 
 // ---- putting
-static struct child child_of(const struct tframe *f) { return (struct child){tframe_id(f), 0}; }
+static struct child child_of(const struct tframe *f) {
+    return (struct child){tframe_id(f), 0};
+}
 
-static void set_root(struct store *s, enum tree_id t, struct child c) { s->trees[t].root = c; }
+static void set_root(struct store *s, enum tree_id t, struct child c) {
+    s->trees[t].root = c;
+}
 
 static void path_dirty(struct store *s, enum tree_id t, struct path *p) {
     if (p->step[p->depth - 1].f->state == TFRAME_DIRTY) return; // so are its ancestors
@@ -131,7 +137,8 @@ static void new_root(struct store *s, enum tree_id t, struct tframe *left, const
     tr->levels++;
 }
 // `right` has come into being beside the page at depth d; its least key is `key`.
-static void add_sibling(struct store *s, enum tree_id t, struct path *p, uint32_t d, const uint8_t *key, struct tframe *right) {
+static void add_sibling(struct store *s, enum tree_id t, struct path *p, uint32_t d, const uint8_t *key,
+                        struct tframe *right) {
     uint8_t separator[KEY_BYTES];
     memcpy(separator, key, KEY_BYTES);
     for (; d > 0; d--) {
@@ -153,13 +160,14 @@ static void add_sibling(struct store *s, enum tree_id t, struct path *p, uint32_
     }
     new_root(s, t, p->step[0].f, separator, right);
 }
-static void leaf_split(struct store *s, enum tree_id t, struct path *p, uint32_t at, const uint8_t *key, const uint8_t *val,
-                       uint32_t len) {
+static void leaf_split(struct store *s, enum tree_id t, struct path *p, uint32_t at, const uint8_t *key,
+                       const uint8_t *val, uint32_t len) {
     struct tframe *left = p->step[p->depth - 1].f, *right = tcache_new(s, (uint8_t)t, 0);
     bool goes_left;
     uint32_t keep = leaf_split_point(left->data, at, len, &goes_left);
     leaf_move(left->data, keep, right->data);
-    bool fits = goes_left ? leaf_insert(left->data, at, key, val, len) : leaf_insert(right->data, at - keep, key, val, len);
+    bool fits =
+        goes_left ? leaf_insert(left->data, at, key, val, len) : leaf_insert(right->data, at - keep, key, val, len);
     ASSERT(fits);
     add_sibling(s, t, p, p->depth - 1, leaf_key(right->data, 0), right);
 }
@@ -263,7 +271,9 @@ void tree_shrink(struct store *s, enum tree_id t, const uint8_t *key) {
         if (parent->state != TFRAME_DIRTY || tpage_count(parent->data) == 0) continue; // removed just now
         uint32_t i = MIN(p.step[d - 1].i, tpage_count(parent->data) - 1);
         f = tcache_get(s, inner_child(parent->data, i).addr);
-        if (f == NULL || (d == p.depth - 1 ? leaf_live_bytes(f->data) >= LEAF_SMALL : tpage_count(f->data) >= INNER_SMALL)) continue;
+        if (f == NULL ||
+            (d == p.depth - 1 ? leaf_live_bytes(f->data) >= LEAF_SMALL : tpage_count(f->data) >= INNER_SMALL))
+            continue;
         if (i + 1 < tpage_count(parent->data) && join(s, parent, i)) continue;
         if (i > 0) join(s, parent, i - 1);
     }

@@ -1,5 +1,6 @@
 // The check of everything: reads every page from the disk again, whatever is in memory, and compares what the trees and
-// their records reach with what the allocator says. On a quiet store; a checkpoint first makes disk and memory the same.
+// their records reach with what the allocator says. On a quiet store; a checkpoint first makes disk and memory the
+// same.
 #include "store/inside.h"
 #include <stdio.h>
 
@@ -8,7 +9,7 @@ struct verify {
     const struct store_verify *v;
     enum tree_id tree;
     uint64_t faults, reached, records;
-    uint64_t *seen; // bit per block
+    uint64_t *seen;    // bit per block
     struct buf *pages; // one for each level
     const uint8_t *key;
 };
@@ -61,7 +62,8 @@ static err co_check_page(struct verify *v, struct child c, uint8_t level, const 
         return OK;
     }
     for (uint32_t i = 0; i < tpage_count(p); i++) {
-        if (i > 0 && !within(inner_key(p, i), from, below)) fault(v, "holds a key that its parent puts elsewhere", c.addr);
+        if (i > 0 && !within(inner_key(p, i), from, below))
+            fault(v, "holds a key that its parent puts elsewhere", c.addr);
         e = co_check_page(v, inner_child(p, i), level - 1, i > 0 ? inner_key(p, i) : from,
                           i + 1 < tpage_count(p) ? inner_key(p, i + 1) : below);
         if (e != OK) return e;
@@ -76,7 +78,8 @@ static err co_check_trees(struct verify *v) {
         if (tr.levels == 0) continue;
         err e = co_check_page(v, tr.root, tr.levels - 1, NULL, NULL);
         if (e != OK) return e;
-        if (v->records != tr.records) fault(v, "is the root of a tree with another number of records than it says", tr.root.addr);
+        if (v->records != tr.records)
+            fault(v, "is the root of a tree with another number of records than it says", tr.root.addr);
     }
     return OK;
 }
@@ -86,7 +89,8 @@ static void check_allocator(struct verify *v) {
         for (uint64_t diff = sp->cur[w] ^ v->seen[w]; diff != 0; diff &= diff - 1) {
             uint64_t i = w * 64 + (uint64_t)__builtin_ctzll(diff);
             bool leaked = sp->cur[w] >> i % 64 & 1;
-            fault(v, leaked ? "is allocated and nothing refers to it" : "is referred to and not allocated", sp->first + i);
+            fault(v, leaked ? "is allocated and nothing refers to it" : "is referred to and not allocated",
+                  sp->first + i);
         }
 }
 err co_store_verify(struct store *s, const struct store_verify *v, uint64_t *faults, uint64_t *blocks_reached) {

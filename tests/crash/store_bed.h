@@ -3,14 +3,16 @@
 #include "base/sum.h"
 #include "sim/world.h"
 #include "store/store.h"
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+// clang-format off: cmocka.h wants these before it
 #include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+// clang-format on
 
 struct bed {
     struct world *w;
@@ -26,7 +28,9 @@ struct bed {
 };
 static const struct store_ident bed_ident = {"cluster-cluster", "store-of-a-test", 2, 4};
 
-static inline void bed_trace(void *ctx, const char *line) { fprintf(stderr, "%s\n", line); }
+static inline void bed_trace(void *ctx, const char *line) {
+    fprintf(stderr, "%s\n", line);
+}
 static inline void bed_init(struct bed *b, uint64_t seed, uint64_t size_bytes) {
     struct world_options o = world_options_default();
     if (getenv("BED_TRACE")) {
@@ -36,13 +40,17 @@ static inline void bed_init(struct bed *b, uint64_t seed, uint64_t size_bytes) {
     *b = (struct bed){.w = world_create(seed, &o), .size_bytes = size_bytes};
     b->n = node_add(b->w, "iom");
 }
-static inline void bed_fini(struct bed *b) { world_destroy(b->w); }
+static inline void bed_fini(struct bed *b) {
+    world_destroy(b->w);
+}
 static inline void bed_task(void *arg) {
     struct bed *b = arg;
     b->script(b);
     b->over = true;
 }
-static inline bool bed_going(void *ctx) { return !((struct bed *)ctx)->over && node_running(((struct bed *)ctx)->n); }
+static inline bool bed_going(void *ctx) {
+    return !((struct bed *)ctx)->over && node_running(((struct bed *)ctx)->n);
+}
 // Runs the script in a new life of the node; false if it died on the way.
 static inline bool bed_run(struct bed *b, void (*script)(struct bed *b)) {
     b->script = script;
@@ -57,7 +65,9 @@ static inline bool bed_run(struct bed *b, void (*script)(struct bed *b)) {
     return survived && b->over;
 }
 // Within scripts:
-static inline struct env *bed_env(struct bed *b) { return node_env(b->n); }
+static inline struct env *bed_env(struct bed *b) {
+    return node_env(b->n);
+}
 static inline err co_bed_disk(struct bed *b) {
     return disk_open(bed_env(b), &(struct disk_open_args){"disk", true, b->size_bytes}, &b->d);
 }

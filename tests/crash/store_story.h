@@ -1,5 +1,6 @@
-// A story of a store: random batches, block writes, syncs and checkpoints of several tasks, over several lives of a node, each
-// ended by a crash at some I/O. After each crash the store must be the state after some prefix of the batches, at least of those synced.
+// A story of a store: random batches, block writes, syncs and checkpoints of several tasks, over several lives of a
+// node, each ended by a crash at some I/O. After each crash the store must be the state after some prefix of the
+// batches, at least of those synced.
 #pragma once
 #include "tests/crash/store_bed.h"
 
@@ -18,8 +19,15 @@ struct story_value {
     uint32_t batch; // that put it
     bool torn;      // the block was found not written after a crash: its batch had not been synced
 };
-struct story_op { uint8_t tree; uint16_t key; struct story_value v; };
-struct story_batch { uint32_t ops_len; struct story_op ops[STORY_OPS]; };
+struct story_op {
+    uint8_t tree;
+    uint16_t key;
+    struct story_value v;
+};
+struct story_batch {
+    uint32_t ops_len;
+    struct story_op ops[STORY_OPS];
+};
 
 struct story {
     struct bed bed;
@@ -32,7 +40,12 @@ struct story {
     bool heavy;          // long values in few pages: it is the ring that runs full
     bool dense;          // hardly any free blocks: they are reused soon
     uint32_t working;    // tasks
-    struct story_end { uint64_t k; enum world_io_moment at; enum world_crash how; bool early; } end; // of the life to come
+    struct story_end {
+        uint64_t k;
+        enum world_io_moment at;
+        enum world_crash how;
+        bool early;
+    } end; // of the life to come
     uint64_t filler_at, filler_blocks;
 };
 
@@ -42,11 +55,16 @@ static inline uint64_t story_random(struct story *y, uint64_t n) {
     z = (z ^ z >> 27) * 0x94D049BB133111EBu;
     return (z ^ z >> 31) % n;
 }
-static inline struct key story_key(uint64_t n) { return key_make(3, (const uint8_t *)"story-story-stor", n * 977); }
+static inline struct key story_key(uint64_t n) {
+    return key_make(3, (const uint8_t *)"story-story-stor", n * 977);
+}
 static inline void story_bytes(uint8_t *p, uint32_t len, uint64_t seed) {
     for (uint32_t i = 0; i < len; i++) p[i] = (uint8_t)(seed >> (i % 7 * 8)) ^ (uint8_t)(i * 31);
 }
-struct story_record { le64 what, seed, addr; le32 crc; }; // of a block
+struct story_record {
+    le64 what, seed, addr;
+    le32 crc;
+}; // of a block
 
 static inline uint32_t story_encode(const struct story_value *v, uint8_t *p, uint8_t *block) {
     if (v->what == STORY_BYTES) {
@@ -73,7 +91,9 @@ static inline void story_refs(void *ctx, enum tree_id t, const struct key *k, co
     memcpy(&r, val, sizeof r);
     emit(arg, (block_addr){le64_get(r.addr)}, 1);
 }
-static inline void story_fault(void *ctx, const char *sentence) { fprintf(stderr, "fault: %s\n", sentence); }
+static inline void story_fault(void *ctx, const char *sentence) {
+    fprintf(stderr, "fault: %s\n", sentence);
+}
 
 static inline void story_rebuild(struct story *y, uint32_t upto) {
     memset(y->now, 0, sizeof y->now);
@@ -90,8 +110,9 @@ static inline void co_story_check_block(struct story *y, struct story_value *v, 
     uint32_t bad;
     err e = co_store_read_blocks(y->bed.s, &io, 1, &bad);
     if (e == OK || v->torn) return;
-    if (v->batch <= y->synced) fprintf(stderr, "block %llu of batch %u (synced %u) is not what was written\n",
-                                       (unsigned long long)v->addr, v->batch, y->synced);
+    if (v->batch <= y->synced)
+        fprintf(stderr, "block %llu of batch %u (synced %u) is not what was written\n", (unsigned long long)v->addr,
+                v->batch, y->synced);
     ASSERT(v->batch > y->synced);
     v->torn = true; // in the history too, for later lives
     for (uint32_t i = 0; i < h->ops_len; i++)
@@ -124,7 +145,8 @@ static inline uint32_t story_last(struct story *y) { // the number of the last b
 static inline void co_story_recover(struct story *y) {
     struct buf *buf = buf_new(bed_env(&y->bed)->mem, BLOCK_BYTES);
     uint32_t last = story_last(y);
-    if (last < y->synced || last > y->committed) fprintf(stderr, "found batch %u, synced %u, committed %u\n", last, y->synced, y->committed);
+    if (last < y->synced || last > y->committed)
+        fprintf(stderr, "found batch %u, synced %u, committed %u\n", last, y->synced, y->committed);
     ASSERT(last >= y->synced && last <= y->committed);
     story_rebuild(y, last);
     co_story_compare(y, buf);
@@ -155,9 +177,14 @@ static inline void co_story_write(struct story *y, struct story_op *op) {
     buf_unref(buf);
 }
 static inline struct story_op story_random_op(struct story *y) {
-    uint32_t bytes = (uint32_t)story_random(y, 4) ? (uint32_t)story_random(y, 120) : (uint32_t)story_random(y, RECORD_BYTES_MAX + 1);
+    uint32_t bytes =
+        (uint32_t)story_random(y, 4) ? (uint32_t)story_random(y, 120) : (uint32_t)story_random(y, RECORD_BYTES_MAX + 1);
     uint64_t r = story_random(y, 10);
-    struct story_op op = {(uint8_t)story_random(y, STORY_TREES), (uint16_t)story_random(y, y->heavy ? 24 : y->dense ? 60 : STORY_KEYS), {0}};
+    struct story_op op = {(uint8_t)story_random(y, STORY_TREES),
+                          (uint16_t)story_random(y, y->heavy   ? 24
+                                                    : y->dense ? 60
+                                                               : STORY_KEYS),
+                          {0}};
     op.v.what = r < 3 ? STORY_NONE : r < 7 || y->heavy ? STORY_BYTES : STORY_BLOCK;
     op.v.seed = story_random(y, UINT64_MAX);
     op.v.len = y->heavy ? RECORD_BYTES_MAX - bytes / 4 : bytes;
@@ -169,7 +196,10 @@ static inline bool story_has(const struct story_batch *h, const struct story_op 
     return false;
 }
 // At the instant of application: the batch gets its number and its place in the history.
-struct story_building { struct story *y; struct story_batch h; };
+struct story_building {
+    struct story *y;
+    struct story_batch h;
+};
 static inline void story_applied(void *arg, struct batch *b) {
     struct story_building *g = arg;
     struct story *y = g->y;
@@ -195,8 +225,10 @@ static inline void co_story_batch(struct story *y, uint32_t worker) {
         if (op.v.what == STORY_BLOCK) co_story_write(y, &op);
         struct key k = story_key(op.key);
         struct story_value *old = &y->now[op.tree][op.key];
-        if (op.v.what == STORY_NONE) batch_del(b, (enum tree_id)op.tree, &k);
-        else batch_put(b, (enum tree_id)op.tree, &k, val, story_encode(&op.v, val, block));
+        if (op.v.what == STORY_NONE)
+            batch_del(b, (enum tree_id)op.tree, &k);
+        else
+            batch_put(b, (enum tree_id)op.tree, &k, val, story_encode(&op.v, val, block));
         if (op.v.what == STORY_BLOCK) batch_alloc(b, (block_addr){op.v.addr}, 1);
         if (old->what == STORY_BLOCK) batch_free(b, (block_addr){old->addr}, 1);
         g.h.ops[g.h.ops_len++] = op;
@@ -213,7 +245,10 @@ static inline void co_story_sync(struct story *y) {
     ASSERT(e == OK);
     y->synced = MAX(y->synced, n);
 }
-struct story_worker { struct story *y; uint32_t number; };
+struct story_worker {
+    struct story *y;
+    uint32_t number;
+};
 static inline void story_work(void *arg) {
     struct story_worker *k = arg;
     struct story *y = k->y;
@@ -224,7 +259,8 @@ static inline void story_work(void *arg) {
             err e = co_store_checkpoint(y->bed.s);
             ASSERT(e == OK);
         }
-        if (story_random(y, 3) == 0) co_sleep_until(bed_env(&y->bed), env_now_ns(bed_env(&y->bed)) + story_random(y, USEC(100)), "work");
+        if (story_random(y, 3) == 0)
+            co_sleep_until(bed_env(&y->bed), env_now_ns(bed_env(&y->bed)) + story_random(y, USEC(100)), "work");
     }
     y->working--;
 }
@@ -291,8 +327,8 @@ static inline void story_fini(struct story *y) {
     free(y->history);
     bed_fini(&y->bed);
 }
-// One life, ended at the k-th I/O (0: at its end) after recovery or, if `early`, from its beginning; true if that came before
-// its end.
+// One life, ended at the k-th I/O (0: at its end) after recovery or, if `early`, from its beginning; true if that came
+// before its end.
 static inline bool story_live(struct story *y, uint32_t turns, struct story_end end) {
     y->turns = turns;
     y->end = end;

@@ -1,6 +1,6 @@
-// Fuzz target: the first byte of the input says what the rest is, a tree page or the payload of journal sectors. It is put
-// into a small store with right checksums, so that nothing but the parsers stands before it; opening, reading, changing
-// and checking that store must end with a result, whatever it is.
+// Fuzz target: the first byte of the input says what the rest is, a tree page or the payload of journal sectors. It is
+// put into a small store with right checksums, so that nothing but the parsers stands before it; opening, reading,
+// changing and checking that store must end with a result, whatever it is.
 #include "sim/world.h"
 #include "store/inside.h"
 #include <stdio.h>
@@ -23,7 +23,8 @@ static void put_page(struct fuzz *f, struct super_block *sb) {
     page[3] %= 3;
     le64 addr = sb->data_at;
     world_disk_poke(f->raw, le64_get(addr) * BLOCK_BYTES, page, sizeof page);
-    sb->roots[TREE_META] = (struct super_root){.addr = addr, .crc = le32_of(crc32c(0, page, sizeof page)), .levels = (uint8_t)(page[3] + 1)};
+    sb->roots[TREE_META] = (struct super_root){
+        .addr = addr, .crc = le32_of(crc32c(0, page, sizeof page)), .levels = (uint8_t)(page[3] + 1)};
     struct map_block map;
     world_disk_peek(f->raw, le64_get(sb->map_at[0]) * BLOCK_BYTES, &map, sizeof map);
     map.words[0] = le64_of(1);
@@ -38,7 +39,9 @@ static void put_sectors(struct fuzz *f, struct super_block *sb) {
         memcpy(s.payload, f->p, n);
         s.used = le16_of((uint16_t)n);
         s.crc = le32_of(crc32c(super_seed(sb), &s.used, JSECTOR_BYTES - 4));
-        world_disk_poke(f->raw, le64_get(sb->journal_at) * BLOCK_BYTES + seq % le64_get(sb->journal_sectors) * JSECTOR_BYTES, &s, sizeof s);
+        world_disk_poke(f->raw,
+                        le64_get(sb->journal_at) * BLOCK_BYTES + seq % le64_get(sb->journal_sectors) * JSECTOR_BYTES,
+                        &s, sizeof s);
         f->p += n;
         f->len -= n;
     }
@@ -51,8 +54,10 @@ static void prepare(struct fuzz *f) {
         f->p++;
         f->len--;
     }
-    if (page) put_page(f, &sb);
-    else put_sectors(f, &sb);
+    if (page)
+        put_page(f, &sb);
+    else
+        put_sectors(f, &sb);
     super_seal(&sb);
     world_disk_poke(f->raw, 0, &sb, sizeof sb);
     world_disk_poke(f->raw, BLOCK_BYTES, &sb, sizeof sb);
@@ -64,8 +69,10 @@ static void co_use(struct store *s) {
         struct key k = {{0}};
         for (int i = 0; i < 300 && co_tree_seek(s, (enum tree_id)t, &k, v, sizeof v, &len) == OK; i++) {
             struct batch *b = batch_new(s);
-            if (i % 3 == 0) batch_del(b, (enum tree_id)t, &k);
-            else batch_put(b, (enum tree_id)t, &k, v, (len + 40u * (uint32_t)i) % RECORD_BYTES_MAX);
+            if (i % 3 == 0)
+                batch_del(b, (enum tree_id)t, &k);
+            else
+                batch_put(b, (enum tree_id)t, &k, v, (len + 40u * (uint32_t)i) % RECORD_BYTES_MAX);
             lsn at;
             if (co_batch_commit(b, &at) != OK) break;
             k = key_next(k);
@@ -91,7 +98,9 @@ static void fuzz_task(void *arg) {
     co_disk_close(d);
     f->over = true;
 }
-static bool going(void *ctx) { return !((struct fuzz *)ctx)->over; }
+static bool going(void *ctx) {
+    return !((struct fuzz *)ctx)->over;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len) {

@@ -1,7 +1,9 @@
 // The store as its users see it: records in and out, durability, blocks, reopening.
 #include "tests/crash/store_bed.h"
 
-static struct key k_of(uint64_t n) { return key_make(1, (const uint8_t *)"0123456789abcdef", n); }
+static struct key k_of(uint64_t n) {
+    return key_make(1, (const uint8_t *)"0123456789abcdef", n);
+}
 
 static void co_put(struct store *s, enum tree_id t, uint64_t n, const char *text) {
     struct batch *b = batch_new(s);

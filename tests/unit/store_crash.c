@@ -1,7 +1,9 @@
 // Crashes at every I/O of short lives, and long stories of many lives.
 #include "tests/crash/store_story.h"
 
-static uint64_t env_number(const char *name, uint64_t otherwise) { return getenv(name) ? strtoull(getenv(name), NULL, 10) : otherwise; }
+static uint64_t env_number(const char *name, uint64_t otherwise) {
+    return getenv(name) ? strtoull(getenv(name), NULL, 10) : otherwise;
+}
 
 // Many lives in a row, each ended at a random I/O; the next one begins with what is left, and checks it.
 static void one_story(uint64_t seed, bool dense, bool heavy, uint32_t lives) {
@@ -15,7 +17,8 @@ static void one_story(uint64_t seed, bool dense, bool heavy, uint32_t lives) {
     for (uint32_t i = 0; i < lives; i++) {
         struct story_end end = {1 + story_random(&y, story_random(&y, 3) ? 150 : 25),
                                 story_random(&y, 2) ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED,
-                                story_random(&y, 4) ? WORLD_CRASH_POWER : WORLD_CRASH_PROCESS, story_random(&y, 5) == 0};
+                                story_random(&y, 4) ? WORLD_CRASH_POWER : WORLD_CRASH_PROCESS,
+                                story_random(&y, 5) == 0};
         story_live(&y, heavy ? 150 : 40, end);
     }
     story_live(&y, 0, (struct story_end){.k = 0});
@@ -39,7 +42,8 @@ static void every_io(uint64_t seed, enum world_io_moment at) {
         struct story y;
         story_init(&y, seed, true);
         bool cut = story_live(&y, 5, (struct story_end){k, at, WORLD_CRASH_POWER, false});
-        story_live(&y, 3, (struct story_end){1 + k % 12, at, WORLD_CRASH_POWER, true}); // and once more while it recovers
+        story_live(&y, 3,
+                   (struct story_end){1 + k % 12, at, WORLD_CRASH_POWER, true}); // and once more while it recovers
         story_live(&y, 0, (struct story_end){.k = 0});
         story_fini(&y);
         if (!cut) return;
@@ -108,7 +112,9 @@ static bool lose_first_unit(void *ctx, const struct world_sector *s) {
     if (*unit == 0) *unit = s->off_bytes;
     return s->off_bytes >= *unit + BLOCK_BYTES;
 }
-static void script_format(struct bed *b) { co_bed_format(b); }
+static void script_format(struct bed *b) {
+    co_bed_format(b);
+}
 static void script_life_1(struct bed *b) {
     assert_int_equal(co_bed_open(b), OK);
     for (uint32_t i = 0; i < 40; i++) co_put_number(b, 1, 100 + i);
@@ -150,8 +156,11 @@ static void test_torn_tail(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_torn_tail), cmocka_unit_test(test_stories), cmocka_unit_test(test_stories_in_a_full_store),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_torn_tail),
+                                       cmocka_unit_test(test_stories),
+                                       cmocka_unit_test(test_stories_in_a_full_store),
                                        cmocka_unit_test(test_stories_with_a_full_journal),
-                                       cmocka_unit_test(test_every_io), cmocka_unit_test(test_cut_twice)};
+                                       cmocka_unit_test(test_every_io),
+                                       cmocka_unit_test(test_cut_twice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,9 @@
 #include "store/inside.h"
 #include "tests/crash/store_bed.h"
 
-static struct key k_of(uint64_t n) { return key_make(1, (const uint8_t *)"0123456789abcdef", n); }
+static struct key k_of(uint64_t n) {
+    return key_make(1, (const uint8_t *)"0123456789abcdef", n);
+}
 static err co_put(struct store *s, uint64_t n, uint32_t len, lsn *at) {
     uint8_t v[RECORD_BYTES_MAX];
     memset(v, (int)n, sizeof v);
@@ -31,10 +33,14 @@ static void run(uint64_t size_bytes, void (*script)(struct bed *b)) {
     assert_true(bed_run(&b, script));
     bed_fini(&b);
 }
-static struct world_disk *raw(struct bed *b) { return world_disk_find(b->w, "disk"); }
+static struct world_disk *raw(struct bed *b) {
+    return world_disk_find(b->w, "disk");
+}
 
 // ---- superblocks
-static void damage_super(struct bed *b, int slot) { world_disk_flip(raw(b), (uint64_t)slot * BLOCK_BYTES + 200, 3); }
+static void damage_super(struct bed *b, int slot) {
+    world_disk_flip(raw(b), (uint64_t)slot * BLOCK_BYTES + 200, 3);
+}
 static void script_superblocks(struct bed *b) {
     co_some_store(b);
     for (int slot = 0; slot < 2; slot++) {
@@ -56,7 +62,9 @@ static void script_superblocks(struct bed *b) {
     assert_non_null(strstr(why, "both copies"));
     co_disk_close(b->d);
 }
-static void test_superblocks(void **state) { run(MIB(16), script_superblocks); }
+static void test_superblocks(void **state) {
+    run(MIB(16), script_superblocks);
+}
 
 static void script_other_formats(struct bed *b) {
     assert_int_equal(co_bed_open(b), ERR_FORMAT);
@@ -70,14 +78,18 @@ static void script_other_formats(struct bed *b) {
     assert_int_equal(co_bed_open(b), ERR_VERSION);
     co_disk_close(b->d);
 }
-static void test_other_formats(void **state) { run(MIB(16), script_other_formats); }
+static void test_other_formats(void **state) {
+    run(MIB(16), script_other_formats);
+}
 
 static void script_too_small(struct bed *b) {
     assert_int_equal(co_bed_disk(b), OK);
     assert_int_equal(co_store_format(b->d, &bed_ident, NULL), ERR_TOOSMALL);
     co_disk_close(b->d);
 }
-static void test_too_small(void **state) { run(MIB(15), script_too_small); }
+static void test_too_small(void **state) {
+    run(MIB(15), script_too_small);
+}
 
 static void script_two_opens(struct bed *b) {
     co_some_store(b);
@@ -86,7 +98,9 @@ static void script_two_opens(struct bed *b) {
     assert_int_equal(disk_open(bed_env(b), &(struct disk_open_args){.path = "disk"}, &second), ERR_LOCKED);
     co_bed_close(b);
 }
-static void test_two_opens(void **state) { run(MIB(16), script_two_opens); }
+static void test_two_opens(void **state) {
+    run(MIB(16), script_two_opens);
+}
 
 // A store made anew over an old one: nothing of the old journal is taken for its own.
 static void script_format_again(struct bed *b) {
@@ -102,7 +116,9 @@ static void script_format_again(struct bed *b) {
     assert_int_equal(tree_records(b->s, TREE_META), 0);
     co_bed_close(b);
 }
-static void test_format_again(void **state) { run(MIB(16), script_format_again); }
+static void test_format_again(void **state) {
+    run(MIB(16), script_format_again);
+}
 
 // ---- damage further down
 static void script_damaged_page(struct bed *b) {
@@ -121,7 +137,9 @@ static void script_damaged_page(struct bed *b) {
     assert_int_equal(co_get(b->s, 77), OK);
     co_bed_close(b);
 }
-static void test_damaged_page(void **state) { run(MIB(16), script_damaged_page); }
+static void test_damaged_page(void **state) {
+    run(MIB(16), script_damaged_page);
+}
 
 static void script_damaged_map(struct bed *b) {
     co_some_store(b);
@@ -131,7 +149,9 @@ static void script_damaged_map(struct bed *b) {
     assert_int_equal(co_bed_open(b), ERR_CHECKSUM);
     co_disk_close(b->d);
 }
-static void test_damaged_map(void **state) { run(MIB(16), script_damaged_map); }
+static void test_damaged_map(void **state) {
+    run(MIB(16), script_damaged_map);
+}
 
 static void script_blocks(struct bed *b) {
     co_bed_format(b);
@@ -144,7 +164,8 @@ static void script_blocks(struct bed *b) {
     struct block_io io[8];
     for (uint32_t i = 0; i < 8; i++) {
         memset(buf->data + i * BLOCK_BYTES, 'a' + (int)i, BLOCK_BYTES);
-        io[i] = (struct block_io){{at.n + i}, buf->data + i * BLOCK_BYTES, store_crc_block(buf->data + i * BLOCK_BYTES)};
+        io[i] =
+            (struct block_io){{at.n + i}, buf->data + i * BLOCK_BYTES, store_crc_block(buf->data + i * BLOCK_BYTES)};
     }
     world_disk_counts_reset(raw(b));
     assert_int_equal(co_store_write_blocks(b->s, io, 8), OK);
@@ -166,7 +187,9 @@ static void script_blocks(struct bed *b) {
     buf_unref(buf);
     co_bed_close(b);
 }
-static void test_blocks(void **state) { run(MIB(16), script_blocks); }
+static void test_blocks(void **state) {
+    run(MIB(16), script_blocks);
+}
 
 // ---- a full store
 static err co_put_with_blocks(struct store *s, uint64_t n, uint32_t *blocks) {
@@ -231,7 +254,9 @@ static void script_full(struct bed *b) {
     assert_int_equal(co_put_with_blocks(b->s, 5, &blocks), OK);
     co_bed_close(b);
 }
-static void test_full(void **state) { run(MIB(16), script_full); }
+static void test_full(void **state) {
+    run(MIB(16), script_full);
+}
 
 // ---- a failing device
 static void script_flush_fails(struct bed *b) {
@@ -248,7 +273,9 @@ static void script_flush_fails(struct bed *b) {
     co_store_abandon(b->s);
     co_disk_close(b->d);
 }
-static void test_flush_fails(void **state) { run(MIB(16), script_flush_fails); }
+static void test_flush_fails(void **state) {
+    run(MIB(16), script_flush_fails);
+}
 
 static void script_journal_fails(struct bed *b) {
     co_some_store(b);
@@ -259,7 +286,9 @@ static void script_journal_fails(struct bed *b) {
     assert_int_equal(co_store_close(b->s), ERR_IO);
     co_disk_close(b->d);
 }
-static void test_journal_fails(void **state) { run(MIB(16), script_journal_fails); }
+static void test_journal_fails(void **state) {
+    run(MIB(16), script_journal_fails);
+}
 
 // ---- registers
 static void script_registers(struct bed *b) {
@@ -284,11 +313,19 @@ static void script_registers(struct bed *b) {
     assert_int_equal(len, 300);
     co_disk_close(b->d);
 }
-static void test_registers(void **state) { run(MIB(16), script_registers); }
+static void test_registers(void **state) {
+    run(MIB(16), script_registers);
+}
 
 // ---- notes and what is retained
-struct noted { uint32_t n; uint64_t numbers[64]; lsn at[64]; uint32_t ops_len[64]; };
-static void on_note(void *ctx, enum tree_id t, uint64_t epoch, uint64_t number, const uint8_t *ops, uint32_t ops_len, lsn at) {
+struct noted {
+    uint32_t n;
+    uint64_t numbers[64];
+    lsn at[64];
+    uint32_t ops_len[64];
+};
+static void on_note(void *ctx, enum tree_id t, uint64_t epoch, uint64_t number, const uint8_t *ops, uint32_t ops_len,
+                    lsn at) {
     struct noted *n = ctx;
     assert_int_equal(t, TREE_META);
     assert_int_equal(epoch, 4);
@@ -348,10 +385,16 @@ static void script_notes(struct bed *b) {
     assert_int_equal(last, 16);
     co_bed_close(b);
 }
-static void test_notes(void **state) { run(MIB(16), script_notes); }
+static void test_notes(void **state) {
+    run(MIB(16), script_notes);
+}
 
 // ---- many at once
-struct many { struct bed *b; uint32_t left; uint64_t next; };
+struct many {
+    struct bed *b;
+    uint32_t left;
+    uint64_t next;
+};
 static void many_task(void *arg) {
     struct many *m = arg;
     for (int i = 0; i < 20; i++) {
@@ -378,7 +421,9 @@ static void script_many(struct bed *b) {
     assert_int_equal(after.journal_flushes, before.journal_flushes);
     co_bed_close(b);
 }
-static void test_many(void **state) { run(MIB(16), script_many); }
+static void test_many(void **state) {
+    run(MIB(16), script_many);
+}
 
 // ---- what a flush covers: only what was complete when it was submitted
 static void sync_task(void *arg) {
@@ -416,7 +461,9 @@ static void script_flush_covers(struct bed *b) {
     buf_unref(buf);
     co_bed_close(b);
 }
-static void test_flush_covers(void **state) { run(MIB(16), script_flush_covers); }
+static void test_flush_covers(void **state) {
+    run(MIB(16), script_flush_covers);
+}
 
 // ---- B3: entries up to RECORD_BYTES_ATOMIC lie within one sector
 static void script_sectors(struct bed *b) {
@@ -437,7 +484,8 @@ static void script_sectors(struct bed *b) {
     for (uint64_t seq = 64; seq * JSECTOR_BYTES < store_durable(b->s).n; seq++) {
         uint8_t sector[JSECTOR_BYTES];
         struct sector_view v;
-        world_disk_peek(raw(b), b->s->j.at_block * BLOCK_BYTES + seq % b->s->j.sectors * JSECTOR_BYTES, sector, sizeof sector);
+        world_disk_peek(raw(b), b->s->j.at_block * BLOCK_BYTES + seq % b->s->j.sectors * JSECTOR_BYTES, sector,
+                        sizeof sector);
         assert_true(sector_parse(sector, b->s->j.seed, &v));
         for (uint32_t at = 0, n; at < v.used; at += n, entries++) { // every sector can be read by itself
             n = v.payload[at] == ENTRY_BEGIN ? ENTRY_BEGIN_BYTES : entry_bytes(v.payload + at, v.used - at);
@@ -447,7 +495,9 @@ static void script_sectors(struct bed *b) {
     assert_int_equal(entries, 300 * 6);
     co_bed_close(b);
 }
-static void test_sectors(void **state) { run(MIB(16), script_sectors); }
+static void test_sectors(void **state) {
+    run(MIB(16), script_sectors);
+}
 
 static void script_garbage_ops(struct bed *b) {
     co_bed_format(b);
@@ -455,7 +505,8 @@ static void script_garbage_ops(struct bed *b) {
     struct batch *ba = batch_new(b->s);
     uint8_t junk[64];
     for (uint32_t seed = 1; seed < 5000; seed++) {
-        for (uint32_t i = 0; i < sizeof junk; i++) junk[i] = (uint8_t)(seed * 2654435761u >> (i % 24)) % (i % 3 ? 255 : 9);
+        for (uint32_t i = 0; i < sizeof junk; i++)
+            junk[i] = (uint8_t)(seed * 2654435761u >> (i % 24)) % (i % 3 ? 255 : 9);
         (void)!batch_add_ops(ba, TREE_WARD, junk, seed % sizeof junk);
     }
     batch_drop(ba);
@@ -478,15 +529,17 @@ static void script_garbage_ops(struct bed *b) {
     assert_int_equal(len, 3);
     co_bed_close(b);
 }
-static void test_garbage_ops(void **state) { run(MIB(16), script_garbage_ops); }
+static void test_garbage_ops(void **state) {
+    run(MIB(16), script_garbage_ops);
+}
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_superblocks), cmocka_unit_test(test_other_formats), cmocka_unit_test(test_too_small),
-        cmocka_unit_test(test_two_opens), cmocka_unit_test(test_format_again), cmocka_unit_test(test_damaged_page),
-        cmocka_unit_test(test_damaged_map), cmocka_unit_test(test_blocks), cmocka_unit_test(test_full),
+        cmocka_unit_test(test_two_opens),   cmocka_unit_test(test_format_again),  cmocka_unit_test(test_damaged_page),
+        cmocka_unit_test(test_damaged_map), cmocka_unit_test(test_blocks),        cmocka_unit_test(test_full),
         cmocka_unit_test(test_flush_fails), cmocka_unit_test(test_journal_fails), cmocka_unit_test(test_registers),
-        cmocka_unit_test(test_notes), cmocka_unit_test(test_many), cmocka_unit_test(test_flush_covers),
-        cmocka_unit_test(test_sectors), cmocka_unit_test(test_garbage_ops)};
+        cmocka_unit_test(test_notes),       cmocka_unit_test(test_many),          cmocka_unit_test(test_flush_covers),
+        cmocka_unit_test(test_sectors),     cmocka_unit_test(test_garbage_ops)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 // The bytes on disk of format 1: a superblock, a journal sector, a leaf, an inner page and a register block, as a fixed
-// script leaves them. If this fails, the format has changed: raise FORMAT_VERSION and add a golden file beside the old one.
+// script leaves them. If this fails, the format has changed: raise FORMAT_VERSION and add a golden file beside the old
+// one.
 //   GOLDEN_WRITE=FILE  writes what is there now, in the form of tests/golden/store_v1.h
 #include "store/inside.h"
 #include "tests/crash/store_bed.h"
@@ -54,7 +55,8 @@ static void script(struct bed *b) {
 static void write_golden(const char *path) {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, "// Bytes of format 1, written by tests/unit/store_golden.c: block, offset, bytes; all others are zero.\n#pragma once\n");
+    fprintf(f, "// Bytes of format 1, written by tests/unit/store_golden.c: block, offset, bytes; all others are "
+               "zero.\n#pragma once\n");
     fprintf(f, "static const struct { int block; unsigned off; const char *hex; } golden_v1[] = {\n");
     for (int i = 0; i < 5; i++)
         for (uint32_t at = 0; at < BLOCK_BYTES; at += 32) {
@@ -85,7 +87,8 @@ static void test_bytes(void **state) {
         }
     for (int i = 0; i < 5; i++)
         for (uint32_t at = 0; at < BLOCK_BYTES; at++)
-            if (blocks[i].bytes[at] != want[i][at]) fail_msg("%s: byte %u is %02x, was %02x", blocks[i].name, at, blocks[i].bytes[at], want[i][at]);
+            if (blocks[i].bytes[at] != want[i][at])
+                fail_msg("%s: byte %u is %02x, was %02x", blocks[i].name, at, blocks[i].bytes[at], want[i][at]);
 }
 
 int main(void) {

@@ -1,4 +1,5 @@
-// The trees against a sorted map: random batches in several trees, long values, deletes to empty, reopening, many records.
+// The trees against a sorted map: random batches in several trees, long values, deletes to empty, reopening, many
+// records.
 #include "tests/crash/store_bed.h"
 
 #define TREES 3
@@ -180,6 +181,7 @@ static void test_200000_records_in_a_small_cache(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random), cmocka_unit_test(test_200000_records_in_a_small_cache)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random),
+                                       cmocka_unit_test(test_200000_records_in_a_small_cache)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
