@@ -8,6 +8,7 @@
 
 struct version {
     struct version *next; // newer
+    uint64_t number; // among those of its block
     bool acked;    // its write was acknowledged
     bool readable; // after a crash: may be seen (a write acknowledged since then rules out what does not contain it)
     uint8_t data[BLOCK_BYTES];
@@ -32,7 +33,7 @@ struct oracle {
 };
 struct ofsync {
     uint64_t crash, size;
-    struct version *upto[ORACLE_FILE_BLOCKS]; // newest acknowledged one, NULL: none beyond the oldest
+    uint64_t upto[ORACLE_FILE_BLOCKS]; // number of the newest acknowledged one
 };
 
 static void *get(size_t n) {
@@ -114,6 +115,7 @@ static void need_first(struct oblock *b) { // before the first write a block rea
 static void push(struct oblock *b, const uint8_t *data, bool acked) {
     struct version *v = get(sizeof *v);
     memcpy(v->data, data, BLOCK_BYTES);
+    v->number = b->newest->number + 1;
     v->acked = acked;
     v->readable = true;
     b->newest->next = v;
@@ -200,7 +202,7 @@ struct ofsync *ofile_fsync_begin(struct ofile *f) {
     s->size = f->size;
     for (uint32_t i = 0; i < ORACLE_FILE_BLOCKS; i++)
         for (struct version *v = f->block[i].oldest; v; v = v->next)
-            if (v->acked) s->upto[i] = v;
+            if (v->acked) s->upto[i] = v->number;
     return s;
 }
 
@@ -210,7 +212,7 @@ void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok) {
     for (uint32_t i = 0; whole && i < ORACLE_FILE_BLOCKS; i++) {
         struct oblock *b = &f->block[i];
         // a block whose content is not known for certain has no one version that became durable
-        if (s->upto[i] && !b->uncertain) drop_versions(b, s->upto[i]);
+        while (!b->uncertain && b->oldest != b->newest && b->oldest->number < s->upto[i]) drop_versions(b, b->oldest->next);
     }
     if (whole && !f->size_uncertain && f->size == s->size) f->low = f->high = f->size;
     free(s);

@@ -423,7 +423,10 @@ err co_row_zero(struct object *o, uint64_t seg, uint64_t off, uint64_t len, stru
     err e = co_zero_seg(d, (uint32_t)(from - first), (uint32_t)(to - from), to, &g);
     err acked = co_group_wait(r->env, &g, "row: acknowledgement of P");
     // What was dirty beyond is zeros now, and zeros need no durable end. (Zeroing goes to the end of the stripe: see name_truncate.c.)
-    if (e == OK && acked == OK && to == first + seg_bytes) d->dirty_end = MIN(d->dirty_end, from);
+    if (e == OK && acked == OK && to == first + seg_bytes && d->dirty_end > off) {
+        d->dirty_end = off;
+        d->due = false; // what kept it from being frozen may be over: row_d_want looks again
+    }
     row_wait_add(r, settle, d);
     row_seg_unpin(&d->s);
     return e == OK ? acked : e;

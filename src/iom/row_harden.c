@@ -65,11 +65,12 @@ static void age(struct rows *r) {
 static void co_end_task(void *arg) {
     struct object *o = arg;
     struct rows *r = o->r;
-    uint64_t end = 0;
+    uint64_t end = 0, wanted = o->end_wanted;
     uint32_t count = o->truncates;
-    err e = r->port.co_end_durable(r->port.ctx, o->h, o->end_wanted, count, &end);
+    o->end_wanted = 0; // who is still blocked asks again, with what is then dirty
+    err e = r->port.co_end_durable(r->port.ctx, o->h, wanted, count, &end);
     if (e == OK && count == o->truncates) o->durable_end = MAX(o->durable_end, end);
-    if (e != OK) {
+    if (e != OK || end < wanted) { // less than asked for: a truncate is under way, which zeroes what lies beyond
         LOG(r->env, TRACE_INFO, "rows: no durable end for object %u/%llx: %s", o->h.starter, (unsigned long long)o->h.index, err_text(e));
         co_wait_until(r->env, &r->stop_q, env_now_ns(r->env) + END_RETRY_NS, "row: asks for the end again");
     }
