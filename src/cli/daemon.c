@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static void tell(struct node_daemon *d, const char *line) {
@@ -50,6 +51,7 @@ static bool folder_begin(struct node_daemon *d, const char *kind, const char *at
 }
 
 bool daemon_begin(struct node_daemon *d, const char *kind, const char *at) {
+    prctl(PR_SET_NAME, "mendfs"); // it was started as /proc/self/exe
     if (d->dir[0] && !folder_begin(d, kind, at)) return false;
     d->l = loop_create();
     if (d->dir[0]) {

@@ -48,7 +48,7 @@ printf end | dd of=sparse bs=1 seek=$((2 ** 40)) conv=notrunc status=none
 expect_eq "$(stat -c %s sparse)" $((2 ** 41)) "size of a sparse file"
 expect_eq "$(dd if=sparse bs=1 skip=$((2 ** 40)) count=3 status=none)" end "bytes beyond 2^40"
 dd if=sparse bs=4096 skip=$((2 ** 27)) count=2 status=none | cmp -n 8192 - /dev/zero
-[ "$(du -k sparse | cut -f1)" -lt 4096 ] || fail "a sparse file takes $(du -k sparse | cut -f1) KiB"
+[ "$(df -k --output=used . | tail -n 1)" -lt 100000 ] || fail "a sparse file fills the store: $(df -k .)"
 rm sparse
 
 # ---- truncate: shorter, longer, zeros between

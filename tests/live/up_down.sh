@@ -2,6 +2,7 @@
 # Starting and stopping: up, write, down, up, still there; whatever is left over from daemons that died is recognised.
 . "$(dirname "$0")/lib.sh"
 live_begin
+is_gone() { ! grep -qs '^State:[[:space:]]*[A-Y]' "/proc/$1/status"; } # a zombie, which nobody has buried yet, is gone too
 
 # ---- nothing is there yet
 expect_eq "$(live_down)" "stopped already: there is no cluster in $DIR" "down before anything was made"
@@ -27,7 +28,7 @@ expect_eq "$(for i in 0 1 2 3; do live_iom $i pid; done)" "$pids" "pids after up
 live_down >"$TMP/out"
 expect_eq "$(tail -n 1 "$TMP/out")" "stopped: 4 IOMs and 1 mounts" "last line of down"
 expect_fails mountpoint -q "$MNT"
-for pid in $pids; do [ ! -d "/proc/$pid" ] || fail "IOM process $pid is still there after down"; done
+for pid in $pids; do is_gone "$pid" || fail "IOM process $pid is still there after down"; done
 expect_eq "$(live_down)" "stopped already: nothing of $DIR runs" "down twice"
 expect_eq "$(live_iom 2 pid)" "" "pid of a stopped IOM"
 expect_eq "$(live_iom 2 state)" stopped "state of a stopped IOM"
@@ -49,7 +50,7 @@ expect_eq "$(cat "$MNT/a")" hello "content after stop-iom and start-iom"
 # ---- what daemons that died leave behind: pid files, sockets, a dead mount
 mx=$(sqlite3 :memory: "select json_extract('$(live_status)', '\$.mx[0].pid')")
 kill -KILL "$mx" $(for i in 0 1 2 3; do live_iom $i pid; done)
-live_wait 10 [ ! -d "/proc/$mx" ]
+live_wait 10 is_gone "$mx"
 expect_fails ls "$MNT" 2>/dev/null
 expect_within 2 mendfs status --dir "$DIR" >/dev/null && fail "status is healthy although all are dead"
 [ -S "$DIR/run/iom-0.sock" ] || fail "a killed IOM leaves its socket"
@@ -69,7 +70,8 @@ kill $other
 # ---- a busy mount is named and nothing stops; --force detaches it
 (cd "$MNT" && exec sleep 60) &
 busy=$!
-live_wait 5 test "$(readlink /proc/$busy/cwd)" = "$MNT"
+stands_there() { [ "$(readlink /proc/$busy/cwd)" = "$MNT" ]; }
+live_wait 5 stands_there
 expect_fails live_down 2>"$TMP/err"
 grep -q "$MNT is busy, used by .*pid $busy" "$TMP/err" || fail "down says of a busy mount: $(cat "$TMP/err")"
 live_healthy || fail "something was stopped although the mount is busy"
@@ -81,7 +83,7 @@ kill $busy
 live_up
 mx=$(sqlite3 :memory: "select json_extract('$(live_status)', '\$.mx[0].pid')")
 umount "$MNT"
-live_wait 10 [ ! -d "/proc/$mx" ]
+live_wait 10 is_gone "$mx"
 live_healthy || fail "umount stopped more than the mount"
 live_up
 expect_eq "$(cat "$MNT/a")" hello "content after umount by hand and up"
@@ -106,7 +108,7 @@ expect_eq "$(live_iom 2 state)" failed "state of a hung IOM"
 expect_eq "$(live_iom 2 pid)" "$stuck" "pid of a hung IOM"
 live_wait 10 bash -c "! '$MENDFS' status --dir '$DIR' >/dev/null"
 expect_within 40 mendfs down --force --dir "$DIR"
-[ ! -d "/proc/$stuck" ] || fail "the hung IOM is still there after down"
+is_gone "$stuck" || fail "the hung IOM is still there after down"
 live_up
 expect_eq "$(cat "$MNT/a")" hello "content after a hung IOM was stopped"
 live_down
