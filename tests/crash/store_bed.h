@@ -3,16 +3,15 @@
 #include "base/sum.h"
 #include "sim/world.h"
 #include "store/store.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-// clang-format off: cmocka.h wants these before it
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-// clang-format on
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h> // wants what is above before it
 
 struct bed {
     struct world *w;
