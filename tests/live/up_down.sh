@@ -52,7 +52,9 @@ mx=$(sqlite3 :memory: "select json_extract('$(live_status)', '\$.mx[0].pid')")
 kill -KILL "$mx" $(for i in 0 1 2 3; do live_iom $i pid; done)
 live_wait 10 is_gone "$mx"
 expect_fails ls "$MNT" 2>/dev/null
-expect_within 2 mendfs status --dir "$DIR" >/dev/null && fail "status is healthy although all are dead"
+status=0
+timeout 2 "$MENDFS" status --dir "$DIR" >/dev/null || status=$?
+expect_eq $status 2 "exit status of status when all are dead"
 [ -S "$DIR/run/iom-0.sock" ] || fail "a killed IOM leaves its socket"
 live_up
 expect_eq "$(cat "$MNT/a")" hello "content after kill -9 of all"
@@ -107,7 +109,7 @@ took=$(((${EPOCHREALTIME/./} - begin) / 1000))
 expect_eq "$(live_iom 2 state)" failed "state of a hung IOM"
 expect_eq "$(live_iom 2 pid)" "$stuck" "pid of a hung IOM"
 live_wait 10 bash -c "! '$MENDFS' status --dir '$DIR' >/dev/null"
-expect_within 40 mendfs down --force --dir "$DIR"
+expect_within 40 "$MENDFS" down --force --dir "$DIR"
 is_gone "$stuck" || fail "the hung IOM is still there after down"
 live_up
 expect_eq "$(cat "$MNT/a")" hello "content after a hung IOM was stopped"
