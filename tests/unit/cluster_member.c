@@ -269,6 +269,20 @@ static void one_sleeps(void **state) {
     end();
 }
 
+// A machine that was suspended: all were away, nobody failed.
+static void all_sleep(void **state) {
+    begin(10, 0);
+    start_all();
+    for (int i = 0; i < IOMS; i++) node_pause(toy[i].node);
+    run_ms(60000);
+    for (int i = 0; i < IOMS; i++) node_resume(toy[i].node);
+    for (int i = 0; i < IOMS; i++) assert_false(serves(&toy[i]));
+    assert_true(until(not_all_serve, SEC(1)));
+    run_ms(3000);
+    assert_int_equal(map_of(0)->epoch, 2);
+    end();
+}
+
 // A short cut is no failure: the lease ends, nothing is served, and all goes on in the same epoch.
 static void short_and_long_cuts(void **state) {
     begin(6, 0);
@@ -408,7 +422,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_configs), cmocka_unit_test(starts_in_any_order), cmocka_unit_test(starts_soon),
         cmocka_unit_test(one_crashes), cmocka_unit_test(one_restarts_at_once), cmocka_unit_test(all_lose_power),
-        cmocka_unit_test(one_sleeps), cmocka_unit_test(short_and_long_cuts), cmocka_unit_test(one_leaves),
+        cmocka_unit_test(one_sleeps), cmocka_unit_test(all_sleep),
+        cmocka_unit_test(short_and_long_cuts), cmocka_unit_test(one_leaves),
         cmocka_unit_test(owner_knows_of_a_death), cmocka_unit_test(closing_gives_all_back), cmocka_unit_test(many_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

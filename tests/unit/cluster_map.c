@@ -1,0 +1,104 @@
+// The cluster map: what is encoded is decoded, garbage is refused with a reason, the first map is what it should be.
+#include "cluster/map.h"
+#include "base/sum.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static void first_of(struct cluster_map *m, uint8_t ioms, uint8_t hosts) {
+    static const char *const names[] = {"h0", "h1", "h2", "h3", "h4", "h5"};
+    struct map_first_iom f[ARRAY_IOMS_MAX] = {0};
+    for (uint8_t i = 0; i < ioms; i++) {
+        f[i].at = "unix:/a/place";
+        f[i].host = names[i % hosts];
+        f[i].store[0] = i + 1;
+    }
+    cluster_map_first(m, (const uint8_t *)"sixteen bytes id", f, ioms);
+}
+
+static void comes_back(void **state) {
+    for (uint8_t ioms = 1; ioms <= ARRAY_IOMS_MAX; ioms++) {
+        struct cluster_map m, back;
+        uint8_t p[CLUSTER_MAP_BYTES_MAX], q[CLUSTER_MAP_BYTES_MAX];
+        first_of(&m, ioms, 3);
+        m.version = 77;
+        m.epoch = 12;
+        m.recoveries = 1ull << 40;
+        m.state = ARRAY_RUNNING;
+        memset(m.iom[0].at, 'x', MAP_ADDRESS_BYTES - 1);
+        memset(m.iom[0].host, 'y', MAP_HOST_BYTES - 1);
+        m.iom[0].incarnation = 99;
+        uint32_t len = cluster_map_encode(&m, p);
+        assert_int_equal(cluster_map_decode(&back, p, len, NULL), OK);
+        assert_int_equal(cluster_map_encode(&back, q), len);
+        assert_memory_equal(p, q, len);
+        assert_string_equal(back.iom[0].at, m.iom[0].at);
+        assert_int_equal(back.recoveries, m.recoveries);
+    }
+}
+
+static void first_map(void **state) {
+    static const uint8_t votes[] = {0, 1, 2, 3, 3, 5, 5};
+    struct cluster_map m;
+    for (uint8_t ioms = 1; ioms <= 6; ioms++) {
+        first_of(&m, ioms, 6);
+        assert_int_equal(m.voters, votes[ioms]);
+        assert_int_equal(m.iom[ioms - 1].proxy, ioms == 1 ? NO_IOM : 0);
+        assert_int_equal(m.state, ARRAY_STOPPED);
+    }
+    first_of(&m, 6, 2); // IOMs 0, 2, 4 on one host, 1, 3, 5 on another: both hosts vote first
+    assert_int_equal(m.voter[0].iom, 0);
+    assert_int_equal(m.voter[1].iom, 1);
+    assert_int_equal(cluster_map_voter(&m, m.iom[5].store), -1);
+    assert_int_equal(cluster_map_majority(&m), 3);
+}
+
+static void garbage_is_refused(void **state) {
+    struct cluster_map m, back;
+    uint8_t p[CLUSTER_MAP_BYTES_MAX], q[CLUSTER_MAP_BYTES_MAX];
+    first_of(&m, 4, 4);
+    uint32_t len = cluster_map_encode(&m, p);
+    for (uint32_t i = 0; i < len; i++) {
+        const char *why = NULL;
+        memcpy(q, p, len);
+        q[i] ^= 1;
+        assert_int_not_equal(cluster_map_decode(&back, q, len, &why), OK);
+        assert_non_null(why);
+        why = NULL;
+        assert_int_not_equal(cluster_map_decode(&back, p, i, &why), OK);
+        assert_non_null(why);
+    }
+    p[4] = 2; // a newer format: its sum is not ours to judge
+    assert_int_equal(cluster_map_decode(&back, p, len, NULL), ERR_VERSION);
+}
+
+// Whatever lies behind a right sum: refused or a sound map, never read beyond.
+static void random_bytes_behind_a_right_sum(void **state) {
+    uint64_t x = 1;
+    struct cluster_map m, back;
+    first_of(&m, 4, 4);
+    uint32_t sound = 0;
+    for (int n = 0; n < 20000; n++) {
+        uint8_t p[CLUSTER_MAP_BYTES_MAX];
+        uint32_t len = cluster_map_encode(&m, p);
+        for (int k = 0; k < 3; k++) {
+            x = x * 6364136223846793005u + 1442695040888963407u;
+            p[12 + (x >> 33) % (len - 12)] = (uint8_t)(x >> 20);
+        }
+        memset(p + 8, 0, 4);
+        le32 sum = le32_of(crc32c(0, p, len));
+        memcpy(p + 8, &sum, 4);
+        if (cluster_map_decode(&back, p, len, NULL) != OK) continue;
+        sound++;
+        assert_null(cluster_map_fault(&back));
+    }
+    assert_in_range(sound, 1000, 19999);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(comes_back), cmocka_unit_test(first_map), cmocka_unit_test(garbage_is_refused),
+        cmocka_unit_test(random_bytes_behind_a_right_sum),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
