@@ -144,7 +144,7 @@ static row_mask included(const struct update *u, const struct resolve_decided *x
     return rows;
 }
 
-// What P includes is completed; with `last`, the rest is dropped. Without P, what is on disk is completed.
+// What P includes is completed; with `last`, the rest is dropped. Without protection what is on disk is completed, at last.
 static err co_finish(struct dseg *d, enum resolve_op op, bool last) {
     struct rows *r = d->s.r;
     struct resolve_decided x;
@@ -178,7 +178,7 @@ static err co_with_dseg(struct rows *r, const struct todo *t, err (*co_fn)(struc
 
 static err co_settled_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) ? co_finish(d, RESOLVE_SETTLED, false) : OK; }
 static err co_settled_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_settled_fn) : OK; }
-static err co_complete_fn(struct dseg *d, const struct todo *t) { return co_finish(d, RESOLVE_DECIDE, false); }
+static err co_complete_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) ? co_finish(d, RESOLVE_DECIDE, false) : OK; }
 static err co_complete_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_complete_fn) : OK; }
 
 // ---- phase 2 --------------------------------------------------------------------------------------------------------

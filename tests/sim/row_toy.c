@@ -25,6 +25,7 @@ struct state { uint32_t cell[CELLS]; }; // the write that each cell comes from; 
 struct history {
     struct state *s;
     uint32_t len, cap, durable; // s[durable..len) are possible
+    uint32_t acked;             // s[acked..len) if only one member fails: what was answered at toughness 1, or shown by a read
     bool busy;
     bool cut;                   // under discard: zeros are possible too
 };
@@ -50,7 +51,7 @@ struct iom {
     struct list calls;
     uint64_t xid;
     uint32_t clients;
-    bool up;
+    bool idle; // its main task asks nothing more
 };
 enum stage { STAGE_RECOVER, STAGE_WORK, STAGE_DRAIN, STAGE_OVER };
 struct sim {
@@ -63,7 +64,14 @@ struct sim {
     bool work_after;          // recovery is followed by work (else by the end)
     uint32_t phase, phase_done, drained, tag, ops, ops_max;
     uint64_t ios, crash_at;   // 0: never
+    uint64_t crash_again;     // so many I/Os after the single failure: all
     bool crashed, failed;
+    bool single;              // the crash is of one member; the others are told to stop
+    uint8_t victim;
+    bool stop;                // they are being told
+    bool held;                // they have put all on disk
+    bool acked_counts;
+    uint32_t stopped;
     uint64_t seq;
     bool trace, quiet, nocrash;
 };
@@ -117,7 +125,7 @@ static void write_model(struct model_object *o, uint64_t off, uint32_t len, uint
 }
 static void reset_history(struct history *h, const struct state *s) {
     struct state copy = *s;
-    h->len = h->durable = 0;
+    h->len = h->durable = h->acked = 0;
     push_state(h, &copy);
     h->busy = h->cut = false;
 }
@@ -242,6 +250,11 @@ static void durable_upto(struct iom *n, struct model_object *o, struct op op, co
     for (uint64_t b = op.off >> BLOCK_SHIFT, i = 0; b <= (op.off + op.len - 1) >> BLOCK_SHIFT; b++, i++)
         if (mine(n, o, b)) o->block[b].durable = MAX(o->block[b].durable, upto[i]);
 }
+static void acked_upto(struct iom *n, struct model_object *o, struct op op, const uint32_t *upto) {
+    for (uint64_t b = op.off >> BLOCK_SHIFT, i = 0; b <= (op.off + op.len - 1) >> BLOCK_SHIFT; b++, i++)
+        if (mine(n, o, b)) o->block[b].acked = MAX(o->block[b].acked, upto[i]);
+}
+static bool bad(struct sim *s, err e) { return e != OK && !(e == ERR_STOPPED && s->stop); }
 static void newest_of(struct model_object *o, struct op op, uint32_t *upto) {
     for (uint64_t b = op.off >> BLOCK_SHIFT, i = 0; b <= (op.off + op.len - 1) >> BLOCK_SHIFT; b++, i++) upto[i] = o->block[b].len - 1;
 }
@@ -259,17 +272,20 @@ static void client_write(struct iom *n, struct model_object *o, struct op op) {
     err e = co_rows_write(n->rows, &w);
     buf_unref(buf);
     if (e == OK && w.toughness == 2) durable_upto(n, o, op, upto);
-    if (e != OK && e != ERR_TRUNCATED) fail(s, "write: %s", err_text(e));
+    if (e == OK && w.toughness) acked_upto(n, o, op, upto);
+    if (bad(s, e) && e != ERR_TRUNCATED) fail(s, "write: %s", err_text(e));
     claim(n, o, &op, false);
 }
 static void client_read(struct iom *n, struct model_object *o, struct op op) {
     struct sim *s = n->sim;
-    uint32_t bytes = gather(n, o, op, 0, NULL, false), got, done = 0;
+    uint32_t bytes = gather(n, o, op, 0, NULL, false), got, done = 0, upto[BLOCKS];
     if (!bytes || s->cutting.on || !claim(n, o, &op, true)) return;
     struct buf *buf = buf_new(n->env->mem, bytes);
+    newest_of(o, op, upto);
     err e = co_rows_read(n->rows, o->h, &o->map, op.off, op.len, buf->data, bytes, &got);
-    if (e != OK || got != bytes) fail(s, "read: %s, %u of %u bytes", err_text(e), got, bytes);
-    for (uint64_t at = op.off; at < op.off + op.len && !s->cutting.on; at += CELL) {
+    if (bad(s, e) || (e == OK && got != bytes)) fail(s, "read: %s, %u of %u bytes", err_text(e), got, bytes);
+    if (e == OK) acked_upto(n, o, op, upto);
+    for (uint64_t at = op.off; e == OK && at < op.off + op.len && !s->cutting.on; at += CELL) {
         if (!mine(n, o, at >> BLOCK_SHIFT)) continue;
         struct history *h = &o->block[at >> BLOCK_SHIFT];
         uint8_t want[CELL];
@@ -288,8 +304,8 @@ static void client_fsync(struct iom *n, struct model_object *o) {
     for (uint32_t b = 0; b < BLOCKS; b++) // what is being written now may have been counted, but not begun
         if (o->block[b].busy) upto[b] = o->block[b].durable;
     err e = co_rows_fsync(n->rows, o->h, chance(n->sim, 50) ? o->durable_end : 0, o->known);
-    if (e != OK) fail(n->sim, "fsync: %s", err_text(e));
-    if (count == o->truncates && !n->sim->cutting.on) durable_upto(n, o, all, upto);
+    if (bad(n->sim, e)) fail(n->sim, "fsync: %s", err_text(e));
+    if (e == OK && count == o->truncates && !n->sim->cutting.on) durable_upto(n, o, all, upto);
 }
 static void client_zero(struct iom *n, struct model_object *o, struct op op) {
     struct sim *s = n->sim;
@@ -299,7 +315,7 @@ static void client_zero(struct iom *n, struct model_object *o, struct op op) {
     newest_of(o, op, upto);
     err e = co_rows_zero(n->rows, o->h, &o->map, op.off, op.len, o->known);
     if (e == OK) durable_upto(n, o, op, upto);
-    if (e != OK && e != ERR_TRUNCATED) fail(s, "zero: %s", err_text(e));
+    if (bad(s, e) && e != ERR_TRUNCATED) fail(s, "zero: %s", err_text(e));
     claim(n, o, &op, false);
 }
 
@@ -326,7 +342,8 @@ static void co_cut_here(struct iom *n) {
     if (!c.on || (c.done >> n->i & 1)) return;
     struct model_object *o = &s->object[c.object];
     err e = co_rows_discard(n->rows, o->h, &o->map, c.from_seg, c.count, false);
-    if (e != OK) fail(s, "discard: %s", err_text(e));
+    if (bad(s, e)) fail(s, "discard: %s", err_text(e));
+    if (e != OK) return;
     s->cutting.done |= 1u << n->i;
     if (s->cutting.done == (1u << NODES) - 1) end_cut(s);
 }
@@ -334,7 +351,7 @@ static void co_cut_here(struct iom *n) {
 static void client(void *arg) {
     struct iom *n = arg;
     struct sim *s = n->sim;
-    while (s->stage == STAGE_WORK) {
+    while (s->stage == STAGE_WORK && n->rows) {
         struct model_object *o = &s->object[below(s, OBJECTS)];
         uint64_t dice = below(s, 100);
         if (++s->ops > s->ops_max) break;
@@ -367,12 +384,27 @@ static void co_recover(struct iom *n) {
     while (s->phase < ROWS_RECOVERY_PHASES + 1) pause(n);
 }
 
+static void co_stop(void *arg) {
+    struct iom *n = arg;
+    struct sim *s = n->sim;
+    while (!s->stop) pause(n);
+    co_sleep_until(n->env, env_now_ns(n->env) + below(s, USEC(400)), "hears of the failure");
+    struct rows *r = n->rows;
+    n->rows = NULL;
+    co_rows_stop(r, true);
+    s->stage = STAGE_DRAIN;
+    while (n->clients || !n->idle) pause(n);
+    rows_destroy(r);
+    if (++s->stopped == NODES - 1) s->held = s->crashed = true;
+}
+
 static void node_main(void *arg) {
     struct iom *n = arg;
     struct sim *s = n->sim;
     n->env = node_env(n->node);
     n->rows = NULL;
     n->clients = 0;
+    n->idle = false;
     list_init(&n->calls);
     struct listener *l;
     if (net_listen(n->env, node_name(n->node), &net_events, n, &l) != OK) abort();
@@ -388,18 +420,21 @@ static void node_main(void *arg) {
     co_recover(n);
     if (s->work_after) {
         s->stage = STAGE_WORK;
+        env_spawn(n->env, "stop", co_stop, n);
         for (int i = 0; i < TASKS; i++) {
             n->clients++;
             env_spawn(n->env, "client", client, n);
         }
-        while (n->clients || s->cutting.on) {
+        while ((n->clients || s->cutting.on) && !s->stop) {
             co_cut_here(n);
             pause(n);
         }
-        for (uint32_t i = 0; i < OBJECTS; i++) client_fsync(n, &s->object[i]);
+        for (uint32_t i = 0; i < OBJECTS && !s->stop; i++) client_fsync(n, &s->object[i]);
+        n->idle = true;
+        while (s->stop) co_sleep_until(n->env, env_now_ns(n->env) + SEC(1), "stopped");
     }
     if (++s->drained == NODES) s->stage = STAGE_DRAIN;
-    while (s->drained < NODES) pause(n);
+    while (s->drained < NODES || s->stop) pause(n);
     co_sleep_until(n->env, env_now_ns(n->env) + MSEC(20), "the last settled messages");
     if (s->work_after) {
         co_rows_stop(n->rows, false);
@@ -492,7 +527,7 @@ static void check_block(struct sim *s, struct model_object *o, uint32_t b) {
     const uint8_t *is = row_bytes(s, d->toy, find_row(d->toy, o->h, p.seg, p.seg_off_bytes >> BLOCK_SHIFT));
     uint32_t object = (uint32_t)(o - s->object);
     struct history *h = &o->block[b];
-    for (uint32_t i = h->len; i > h->durable; i--) {
+    for (uint32_t i = h->len; i > MAX(h->durable, s->acked_counts && geo_has_parity(&o->map) ? h->acked : 0); i--) {
         uint8_t was[BLOCK_BYTES];
         state_bytes(&h->s[i - 1], object, b, was);
         if (memcmp(was, is, BLOCK_BYTES)) continue;
@@ -507,7 +542,7 @@ static void check_block(struct sim *s, struct model_object *o, uint32_t b) {
         state_bytes(&h->s[i], object, b, was);
         earlier = earlier || !memcmp(was, is, BLOCK_BYTES);
     }
-    fail(s, "object %u block %u (IOM %u segment %llu): %s", object, b, d->i, (unsigned long long)p.seg, earlier ? "older than what was durable" : "a state it never had");
+    fail(s, "object %u block %u (IOM %u segment %llu): %s%s", object, b, d->i, (unsigned long long)p.seg, earlier ? "older than what was durable" : "a state it never had", s->acked_counts ? " (or acknowledged, only one having failed)" : "");
 }
 static void check_disks(struct sim *s) {
     for (int i = 0; i < NODES; i++) check_store(s, &s->iom[i]);
@@ -521,6 +556,14 @@ static void check_disks(struct sim *s) {
 static void on_io(void *ctx) {
     struct sim *s = ctx;
     if (++s->ios != s->crash_at) return;
+    if (s->single && s->stage == STAGE_WORK && !s->drained) {
+        s->stop = true;
+        toy_stop(s->iom[s->victim].toy);
+        node_power_cut(s->iom[s->victim].node);
+        if (s->crash_again) s->crash_at = s->ios + s->crash_again;
+        s->single = false;
+        return;
+    }
     s->crashed = true;
     for (int i = 0; i < NODES; i++) toy_stop(s->iom[i].toy);
     for (int i = 0; i < NODES; i++) node_power_cut(s->iom[i].node);
@@ -571,7 +614,8 @@ static void start(struct sim *s, bool work, uint64_t crash_in) {
     s->stage = STAGE_RECOVER;
     s->work_after = work;
     s->phase = s->phase_done = s->drained = s->ops = 0;
-    s->crashed = false;
+    s->crashed = s->stop = s->held = false;
+    s->stopped = 0;
     s->crash_at = crash_in ? s->ios + crash_in : 0;
     s->cutting.done = 0;
     for (int i = 0; i < NODES; i++) node_start(s->iom[i].node, node_main, &s->iom[i]);
@@ -593,8 +637,10 @@ static void power_off(struct sim *s, enum toy_cut how) {
 }
 // Work cut at I/O k (0: not), recoveries cut `nested` times at random, then one that is let through; all is looked at.
 static void cycle(struct sim *s, uint64_t crash_in, unsigned nested, enum toy_cut how) {
+    s->victim = (uint8_t)below(s, NODES);
     start(s, true, crash_in);
     run(s);
+    s->acked_counts = s->held;
     while (!s->failed) {
         power_off(s, how);
         start(s, false, nested ? 1 + below(s, 80) : 0);
@@ -603,6 +649,7 @@ static void cycle(struct sim *s, uint64_t crash_in, unsigned nested, enum toy_cu
         if (!s->crashed) break;
     }
     if (!s->failed) check_disks(s);
+    s->acked_counts = s->single = false;
     power_off(s, TOY_CUT_ALL);
 }
 static bool seed_random(uint64_t seed, bool trace, bool quiet) {
@@ -612,7 +659,11 @@ static bool seed_random(uint64_t seed, bool trace, bool quiet) {
     setup(s, seed);
     s->nocrash = getenv("NOCRASH") != NULL;
     s->ops_max = 60 + (uint32_t)below(s, 300);
-    for (int i = 0; i < 3 && !s->failed; i++) cycle(s, s->nocrash ? 0 : 1 + below(s, 4 * s->ops_max), s->nocrash ? 0 : (unsigned)below(s, 4), s->nocrash ? TOY_CUT_ALL : TOY_CUT_RANDOM);
+    for (int i = 0; i < 3 && !s->failed; i++) {
+        s->single = !s->nocrash && chance(s, 50);
+        s->crash_again = s->single && chance(s, 20) ? 1 + below(s, 30) : 0;
+        cycle(s, s->nocrash ? 0 : 1 + below(s, 4 * s->ops_max), s->nocrash ? 0 : (unsigned)below(s, 4), s->nocrash ? TOY_CUT_ALL : TOY_CUT_RANDOM);
+    }
     bool ok = !s->failed;
     teardown(s);
     free(s);

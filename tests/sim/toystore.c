@@ -145,7 +145,7 @@ static void log_durable_to(struct toy *t, uint64_t upto) {
         make_durable(t, &t->log[n]);
         log_free(&t->log[n++]);
     }
-    memmove(t->log, t->log + n, (t->log_len - n) * sizeof t->log[0]);
+    if (n) memmove(t->log, t->log + n, (t->log_len - n) * sizeof t->log[0]);
     t->log_len -= n;
 }
 static void set_block(uint8_t **to, const uint8_t *from) {
@@ -314,7 +314,7 @@ err co_batch_commit(struct batch *b, lsn *at) {
     if (t->log_len == t->log_cap) t->log = realloc(t->log, (t->log_cap = t->log_cap ? 2 * t->log_cap : 16) * sizeof t->log[0]);
     struct log_batch *l = &t->log[t->log_len++];
     *l = (struct log_batch){zalloc(b->len * sizeof b->op[0]), b->len, ++t->lsn};
-    memcpy(l->op, b->op, b->len * sizeof b->op[0]);
+    if (b->len) memcpy(l->op, b->op, b->len * sizeof b->op[0]);
     t->counts.batches++;
     for (uint32_t i = 0; i < b->len; i++) {
         t->counts.batch_bytes += KEY_BYTES + 8 + b->op[i].len;
