@@ -1,11 +1,13 @@
-// The register (src/cluster/paxos.c): 3 voters, 2 proposers with 2 ballots each (3 in all with the reader), 2 changes each; in register_read.pml one
-// reader that promises nothing.
+// The register (src/cluster/paxos.c): 3 voters, 2 proposers with 2 ballots each (3 in all with the reader), 2 changes
+// each; in register_read.pml one reader that promises nothing.
 //
-// Messages are sets that only grow: whatever was sent may be received late, twice, in any order, or never, so loss, delay and
-// repetition need no further rules. A proposer may give up a ballot at any point and take its next one (that is a lost
-// round, a restart, or the other's turn). A voter may lose its memory at any point; what it has flushed stays.
+// Messages are sets that only grow: whatever was sent may be received late, twice, in any order, or never, so loss,
+// delay and repetition need no further rules. A proposer may give up a ballot at any point and take its next one (that
+// is a lost round, a restart, or the other's turn). A voter may lose its memory at any point; what it has flushed
+// stays.
 //
-// A value has a number; the first is 0. Proposer p's change c is value 1 + 2p + c, made from the value that p knew to be chosen.
+// A value has a number; the first is 0. Proposer p's change c is value 1 + 2p + c, made from the value that p knew to
+// be chosen.
 //
 // Checked:
 //   - one value a version is chosen, and it was made from the chosen one of the version before
@@ -164,8 +166,8 @@ next:   skip
 }
 
 #ifdef READER
-// Asks without promising: two voters answer, at different times. Do they name one ballot, its value is returned; what the third
-// says changes nothing about it.
+// Asks without promising: two voters answer, at different times. Do they name one ballot, its value is returned; what
+// the third says changes nothing about it.
 inline first_answer(v) {
     atomic { x = v; seen = accepted[v]; got = value[v]; had = newest }
 }

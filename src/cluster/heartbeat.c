@@ -1,14 +1,16 @@
 // Heartbeats: who is heard, and leases.
 //
-// Every node casts to every other, each heartbeat_ns and at once when something changes. Who has been silent for ping_ns is asked
-// to answer (it may have lost our attention, not its life); silent for silence_ns, it is declared failed (member.c).
-// Silence is counted from the last message, but never from before we knew of the present epoch, nor from before we woke: a
-// node that was stopped (SIGSTOP, a suspended machine) has heard nobody through no fault of theirs.
+// Every node casts to every other, each heartbeat_ns and at once when something changes. Who has been silent for
+// ping_ns is asked to answer (it may have lost our attention, not its life); silent for silence_ns, it is declared
+// failed (member.c). Silence is counted from the last message, but never from before we knew of the present epoch, nor
+// from before we woke: a node that was stopped (SIGSTOP, a suspended machine) has heard nobody through no fault of
+// theirs.
 //
-// A lease lets a node serve. It is the answers of a majority of voters to its heartbeats, each counted from when it was *asked*,
-// by the asker's own clock: however long the answer took, the voter said so later than that. A voter confirms by the
-// newest map that it knows to be chosen or has itself accepted, so that once a majority has accepted a map without this
-// incarnation, no majority confirms it any more; and by none that is older than the asker's own. The lease is shorter than the silence.
+// A lease lets a node serve. It is the answers of a majority of voters to its heartbeats, each counted from when it was
+// *asked*, by the asker's own clock: however long the answer took, the voter said so later than that. A voter confirms
+// by the newest map that it knows to be chosen or has itself accepted, so that once a majority has accepted a map
+// without this incarnation, no majority confirms it any more; and by none that is older than the asker's own. The lease
+// is shorter than the silence.
 //
 // Maps spread by the same way: who hears an older version tells the newer map; who hears a newer version says
 // at once what it has, and is told.
@@ -117,7 +119,8 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
     const struct heartbeat *h = (const struct heartbeat *)msg->body;
     uint8_t i = from->iom;
     const struct cluster_map *map = address_map(m);
-    if (msg->body_len < sizeof *h || i >= map->ioms || i == m->cfg.iom || memcmp(h->store, map->iom[i].store, 16)) return;
+    if (msg->body_len < sizeof *h || i >= map->ioms || i == m->cfg.iom || memcmp(h->store, map->iom[i].store, 16))
+        return;
     struct heard *o = &m->heard[i];
     uint64_t incarnation = le64_get(h->incarnation);
     if (incarnation < o->incarnation) return;

@@ -32,8 +32,11 @@ static uint32_t map_sum(const uint8_t *p, uint32_t len_bytes) {
 }
 
 static uint8_t *put_iom(uint8_t *p, const struct map_iom *m) {
-    struct map_entry e = {.incarnation = le64_of(m->incarnation), .state = m->state, .proxy = m->proxy,
-                          .at_len = (uint8_t)strnlen(m->at, sizeof m->at), .host_len = (uint8_t)strnlen(m->host, sizeof m->host)};
+    struct map_entry e = {.incarnation = le64_of(m->incarnation),
+                          .state = m->state,
+                          .proxy = m->proxy,
+                          .at_len = (uint8_t)strnlen(m->at, sizeof m->at),
+                          .host_len = (uint8_t)strnlen(m->host, sizeof m->host)};
     memcpy(e.store, m->store, 16);
     memcpy(p, &e, sizeof e);
     memcpy(p + sizeof e, m->at, e.at_len);
@@ -100,8 +103,13 @@ err cluster_map_decode(struct cluster_map *m, const uint8_t *p, uint32_t len_byt
     memcpy(&h, p, sizeof h);
     err r = check_head(&h, p, len_bytes, why);
     if (r != OK) return r;
-    *m = (struct cluster_map){.version = le64_get(h.version), .epoch = le64_get(h.epoch), .recoveries = le64_get(h.recoveries),
-                              .stamp = le64_get(h.stamp), .state = h.state, .ioms = h.ioms, .voters = h.voters};
+    *m = (struct cluster_map){.version = le64_get(h.version),
+                              .epoch = le64_get(h.epoch),
+                              .recoveries = le64_get(h.recoveries),
+                              .stamp = le64_get(h.stamp),
+                              .state = h.state,
+                              .ioms = h.ioms,
+                              .voters = h.voters};
     memcpy(m->cluster, h.cluster, 16);
     const uint8_t *end = p + len_bytes;
     p += sizeof h;
@@ -174,7 +182,8 @@ static void put_text(char *to, size_t cap, const char *text) {
     memcpy(to, text, len + 1);
 }
 
-void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const struct map_first_iom *ioms, uint8_t count) {
+void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const struct map_first_iom *ioms,
+                       uint8_t count) {
     ASSERT(count >= 1 && count <= ARRAY_IOMS_MAX);
     *m = (struct cluster_map){.version = 1, .epoch = 1, .state = ARRAY_STOPPED, .ioms = count};
     memcpy(m->cluster, cluster, 16);

@@ -1,9 +1,10 @@
-// The cluster map: the one value of the register. Who belongs to the array, where each IOM is found, which incarnation of it
-// was admitted last, in which epoch the array is and whether it runs. A few hundred bytes that change only when something
-// fails or joins; every change is one compare-and-swap in the register (register.h) and raises `version` by one.
+// The cluster map: the one value of the register. Who belongs to the array, where each IOM is found, which incarnation
+// of it was admitted last, in which epoch the array is and whether it runs. A few hundred bytes that change only when
+// something fails or joins; every change is one compare-and-swap in the register (register.h) and raises `version` by
+// one.
 //
 // Encoded (little-endian; at most CLUSTER_MAP_BYTES_MAX):
-//    0 magic "MMAP" · 4 format version · 6 length · 8 CRC32C of all with this field 0 · 12 state · 13 ioms · 14 voters · 15 0
+//    0 magic "MMAP" · 4 format · 6 length · 8 CRC32C of all with this field 0 · 12 state · 13 ioms · 14 voters · 15 0
 //   16 cluster id · 32 version · 40 epoch · 48 recoveries · 56 stamp · 64 entries of IOMs, then of voters
 //   IOM:   store id 16 · incarnation 8 · state 1 · proxy 1 · address length 1 · host length 1 · address · host
 //   voter: store id 16 · IOM position 1
@@ -16,7 +17,8 @@
 #define MAP_ADDRESS_BYTES 108 // with the terminating zero: what fits a sockaddr_un
 #define MAP_HOST_BYTES 32
 #define MAP_VOTERS_MAX 7
-#define CLUSTER_MAP_BYTES_MAX (64 + ARRAY_IOMS_MAX * (28 + MAP_ADDRESS_BYTES - 1 + MAP_HOST_BYTES - 1) + MAP_VOTERS_MAX * 17)
+#define CLUSTER_MAP_BYTES_MAX                                                                                          \
+    (64 + ARRAY_IOMS_MAX * (28 + MAP_ADDRESS_BYTES - 1 + MAP_HOST_BYTES - 1) + MAP_VOTERS_MAX * 17)
 
 //   stopped --all members ready--> recovering --recovery done by all--> running; a member lost: stopped, from either
 enum array_state { ARRAY_STOPPED = 1, ARRAY_RECOVERING = 2, ARRAY_RUNNING = 3 };
@@ -36,7 +38,7 @@ struct cluster_map {
     uint8_t cluster[16];
     uint64_t version;     // 1, 2, 3...: one more with every change
     uint64_t epoch;       // only grows; one more whenever the set of serving incarnations changes
-    uint64_t recoveries;  // of the whole array after which something answered may be lost: fsync and NFS verifiers rest on it
+    uint64_t recoveries;  // of the whole array, after which something answered may be lost: for fsync and NFS verifiers
     uint64_t stamp;       // random, of this change: tells who made it
     uint8_t state;        // enum array_state
     uint8_t ioms, voters; // counts
@@ -53,7 +55,8 @@ const char *cluster_map_fault(const struct cluster_map *m); // what makes it no 
 // blocks (register_first_block), so that all voters start from one chosen value. Stopped, epoch 1, nobody admitted.
 // Voters: 1 of 1, 2 of 2, 3 of 3 or 4, else 5; on different hosts as far as there are.
 struct map_first_iom { uint8_t store[16]; const char *at, *host; };
-void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const struct map_first_iom *ioms, uint8_t count);
+void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const struct map_first_iom *ioms,
+                       uint8_t count);
 
 const char *array_state_name(uint8_t s);
 const char *map_iom_state_name(uint8_t s);

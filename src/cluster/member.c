@@ -1,26 +1,28 @@
-// The life of the array, as each node sees it. Every rule is looked at again whenever anything is heard, done or learned, and by
-// a timer: member_step. It changes the map by compare-and-swap against the very map that the rule was looked at with.
+// The life of the array, as each node sees it. Every rule is looked at again whenever anything is heard, done or
+// learned, and by a timer: member_step. It changes the map by compare-and-swap against the very map that the rule was
+// looked at with.
 //
-//   map          rule (any node; the lower ones first)                                          change
-//   stopped      all members say READY, each with its incarnation                               epoch+1, recovering, these admitted
-//   recovering   all members have done all phases in this epoch                                 running
-//   recovering,  a member is silent too long, proven dead, heard under a newer incarnation      epoch+1, stopped
-//   running      than the admitted one, or leaves
+//   map          rule (any node; the lower ones first)                            change
+//   stopped      all members say READY, each with its incarnation                 epoch+1, recovering, these admitted
+//   recovering   all members have done all phases in this epoch                   running
+//   recovering,  a member is silent too long, proven dead, heard under a newer    epoch+1, stopped
+//   running      incarnation than the admitted one, or leaves
 //
 // and follows it:
 //
 //   closed --member_ready--> READY --recovering map admits our incarnation--> phase 0..n-1 --running map--> serving
 //     ^                                                                          │                          │
-//     └──────────────── stop: any newer epoch, or a map that does not admit us ──┴──────────────────────────┘
+//     └─────────── stop: any newer epoch, or a map that does not admit us ───────┴──────────────────────────┘
 //
-// Why nobody serves in two epochs: an epoch begins only with READY from *every* member, under an incarnation that has served
-// nothing (I9), and a node says READY only after it has dropped what served before. An incarnation takes part once; who takes part
-// in an epoch stops for good at the first chosen map that differs in epoch or in its own entry, and before it has heard
-// of that map its lease ends (heartbeat.c): those who would admit another are a majority of the voters.
-// Why phases are barriers: phase k+1 starts when all heartbeats show k done *in this epoch under the admitted incarnation*; a node
-// that restarts shows another incarnation, and its count is not taken for the admitted one's.
-// A start counts as a recovery (something answered may be lost) unless every READY said clean; it is counted with the admission,
-// where all READYs are known, so a recovery that is cut short is counted too.
+// Why nobody serves in two epochs: an epoch begins only with READY from *every* member, under an incarnation that has
+// served nothing (I9), and a node says READY only after it has dropped what served before. An incarnation takes part
+// once; who takes part in an epoch stops for good at the first chosen map that differs in epoch or in its own entry,
+// and before it has heard of that map its lease ends (heartbeat.c): those who would admit another are a majority of the
+// voters.
+// Why phases are barriers: phase k+1 starts when all heartbeats show k done *in this epoch under the admitted
+// incarnation*; a node that restarts shows another incarnation, and its count is not taken for the admitted one's.
+// A start counts as a recovery (something answered may be lost) unless every READY said clean; it is counted with the
+// admission, where all READYs are known, so a recovery that is cut short is counted too.
 #include "cluster/member_internal.h"
 #include <stdio.h>
 
@@ -133,7 +135,8 @@ static err co_make(struct member *m, enum change c, uint64_t deadline_ns) {
     return co_register_cas(m->cfg.reg, next.version, &next, deadline_ns);
 }
 
-// Nothing waits between looking (change_due) and forming the next map, so the compare-and-swap is against the map looked at.
+// Nothing waits between looking (change_due) and forming the next map, so the compare-and-swap is against the map
+// looked at.
 static void changer(void *arg) {
     struct member *m = arg;
     while (!m->closing) {
@@ -208,7 +211,8 @@ static void follow(struct member *m) {
     else if (!m->epoch && map->state == ARRAY_RECOVERING && self_ready(m) && admits_us(m, map)) take_part(m, map);
     else if (m->epoch) go_on(m, map);
     map = map_now(m);
-    if (!m->epoch && map->state == ARRAY_STOPPED && map->epoch > hub_epoch(m->cfg.hub)) hub_set_epoch(m->cfg.hub, map->epoch);
+    if (!m->epoch && map->state == ARRAY_STOPPED && map->epoch > hub_epoch(m->cfg.hub))
+        hub_set_epoch(m->cfg.hub, map->epoch);
 }
 
 void member_step(struct member *m) {
@@ -257,7 +261,8 @@ const char *member_config_fault(const struct member_config *config) {
     if (c.heartbeat_ns < MSEC(4)) return "heartbeats are at least 4 ms apart";
     if (c.ping_ns < 3 * c.heartbeat_ns) return "the silence before a ping is at least three heartbeats";
     if (c.silence_ns < 2 * c.ping_ns) return "the silence of the failed is at least twice that before a ping";
-    if (c.lease_ns + c.heartbeat_ns >= c.silence_ns) return "a lease and a heartbeat are together shorter than the silence of the failed";
+    if (c.lease_ns + c.heartbeat_ns >= c.silence_ns)
+        return "a lease and a heartbeat are shorter than the silence of the failed";
     if (c.lease_ns < 3 * c.heartbeat_ns) return "a lease lasts at least three heartbeats";
     return NULL;
 }
@@ -340,12 +345,16 @@ void member_suspect_view(const struct member *m, uint8_t iom, struct member_view
     uint64_t now = env_now_ns(m->env);
     const struct heard *o = &m->heard[iom];
     if (iom == m->cfg.iom) {
-        uint8_t flags = (uint8_t)((m->leaving ? HEART_LEAVING : 0) | (m->serving ? HEART_SERVING : 0) | (self_ready(m) ? HEART_READY : 0));
+        uint8_t flags = (uint8_t)((m->leaving ? HEART_LEAVING : 0) | (m->serving ? HEART_SERVING : 0) |
+                                  (self_ready(m) ? HEART_READY : 0));
         *out = (struct member_view){MEMBER_ALIVE, stage_of(flags, m->epoch), 0, m->incarnation, m->done};
         return;
     }
-    *out = (struct member_view){MEMBER_UNHEARD, stage_of(o->flags, o->epoch), heartbeat_silent_ns(m, iom, now), o->incarnation, o->phases_done};
+    *out = (struct member_view){MEMBER_UNHEARD, stage_of(o->flags, o->epoch), heartbeat_silent_ns(m, iom, now),
+                                o->incarnation, o->phases_done};
     if (!o->at_ns) return;
     out->silent_ns = now - o->at_ns;
-    out->seen = out->silent_ns >= m->cfg.silence_ns ? MEMBER_SILENT : out->silent_ns >= m->cfg.ping_ns ? MEMBER_QUIET : MEMBER_ALIVE;
+    out->seen = out->silent_ns >= m->cfg.silence_ns ? MEMBER_SILENT
+                : out->silent_ns >= m->cfg.ping_ns  ? MEMBER_QUIET
+                                                    : MEMBER_ALIVE;
 }

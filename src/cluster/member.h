@@ -1,5 +1,5 @@
-// Membership: who is alive, who may serve, and the life of the array, as one state machine a node. It hears heartbeats and newly
-// chosen maps, changes the map through the register, and calls its owner:
+// Membership: who is alive, who may serve, and the life of the array, as one state machine a node. It hears heartbeats
+// and newly chosen maps, changes the map through the register, and calls its owner:
 //
 //   owner: open the store ── member_ready ──> READY ──(all members READY; map: recovering)──> phase(0)
 //   owner: run phase k ── member_phase_done(k) ──> phase(k+1) when *all* members have done k ... ──(map: running)──> serve
@@ -16,7 +16,8 @@ struct member_events { // none may wait; each may call anything here but member_
     void (*phase)(void *ctx, uint64_t epoch, uint32_t phase); // run recovery phase 0, 1, ...: then member_phase_done
     void (*serve)(void *ctx, uint64_t epoch);
     void (*stop)(void *ctx, uint64_t epoch, const char *reason);
-    void (*map_changed)(void *ctx, const struct cluster_map *m); // before the other events that follow from it; may be NULL
+    void (*map_changed)(void *ctx,
+                        const struct cluster_map *m); // before the other events that follow from it; may be NULL
     void *ctx;
 };
 
@@ -26,7 +27,8 @@ struct member_config {
     struct reg *reg;          // opened; its callback is taken over by the member
     uint8_t iom, store[16];
     uint32_t phases;          // of recovery; may be 0
-    // 0: default. heartbeat < ping < silence; lease + heartbeat < silence: who is declared failed serves no more by then.
+    // 0: default. heartbeat < ping < silence; lease + heartbeat < silence: who is declared failed serves no more by
+    // then.
     uint64_t heartbeat_ns;    // 100 ms
     uint64_t ping_ns;         // 500 ms of silence: asked whether it is there
     uint64_t silence_ns;      // 1500 ms of silence: declared failed
@@ -37,15 +39,16 @@ const char *member_config_fault(const struct member_config *c); // NULL, or whic
 struct member *member_create(const struct member_config *c);    // its fault must be NULL
 void co_member_destroy(struct member *m);                       // no event follows the call; before co_register_close
 
-// The instance is opened under `incarnation`, serves nothing. clean: nothing that was answered can have been lost (the store was closed
-// cleanly with nothing left unhardened). The hub greets under this incarnation from now on.
+// The instance is opened under `incarnation`, serves nothing. clean: nothing that was answered can have been lost (the
+// store was closed cleanly with nothing left unhardened). The hub greets under this incarnation from now on.
 void member_ready(struct member *m, uint64_t incarnation, bool clean);
 void member_phase_done(struct member *m, uint64_t epoch, uint32_t phase); // of an older epoch: ignored
-// May a request be answered now? Serving, and a majority of voters has confirmed this incarnation within a lease. To be asked
-// before each answer; false may be true again later without any event.
+// May a request be answered now? Serving, and a majority of voters has confirmed this incarnation within a lease. To be
+// asked before each answer; false may be true again later without any event.
 bool member_may_serve(const struct member *m);
-// A clean stop of this node: the others are told and the array stops at once. The owner's stop event follows when it was serving or
-// recovering; then the owner closes its store. If no majority is there to agree, it never follows: the owner sets its own limit.
+// A clean stop of this node: the others are told and the array stops at once. The owner's stop event follows when it
+// was serving or recovering; then the owner closes its store. If no majority is there to agree, it never follows: the
+// owner sets its own limit.
 void member_leave(struct member *m);
 // The process of that incarnation is gone for certain (its store's lock was taken).
 void member_proven_dead(struct member *m, uint8_t iom, uint64_t incarnation);

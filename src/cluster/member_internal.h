@@ -40,7 +40,7 @@ struct member {
     uint64_t epoch;          // in which we take part; 0: none
     uint32_t phase, done;    // running phase; phases done
     bool serving;
-    uint64_t known_epoch, known_ns; // epoch of the newest map, and since when we know it: silence is counted from there at the earliest
+    uint64_t known_epoch, known_ns; // epoch of the newest map, and since when we know it: silence counts from there
     uint64_t beat_ns, tick_ns, woke_ns;
     struct timer tick;
     // changes of the map: one task, one change at a time
@@ -55,5 +55,5 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
 void heartbeat_ping_quiet(struct member *m);
 void heartbeat_forget_leases(struct member *m);
 bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns);
-uint64_t heartbeat_silent_ns(const struct member *m, uint8_t iom, uint64_t now_ns); // counted from what we could have heard
+uint64_t heartbeat_silent_ns(const struct member *m, uint8_t iom, uint64_t now_ns); // of what we could have heard
 void member_step(struct member *m);

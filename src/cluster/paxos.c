@@ -5,24 +5,27 @@
 //     PREPARE b          a voter that has promised nothing higher promises b, and tells what it accepted last
 //     ACCEPT  b, value   a voter that has promised nothing higher than b accepts (and promises b)
 //
-// from a majority each time. The value of ACCEPT is the one accepted under the highest ballot among the promises, changed by
-// the caller's compare-and-swap, or unchanged when the comparison fails (then it is only carried to its end). A value that a
-// majority accepted under one ballot is *chosen*. Why this is one chain of versions: let v be chosen under b. Each later
-// ballot's majority meets one that accepted v under b or something higher, which by induction was made from v or what follows
-// it; so every ACCEPT above b carries v or a successor. Two changes of one version can be proposed, never both chosen.
+// from a majority each time. The value of ACCEPT is the one accepted under the highest ballot among the promises,
+// changed by the caller's compare-and-swap, or unchanged when the comparison fails (then it is only carried to its
+// end). A value that a majority accepted under one ballot is *chosen*. Why this is one chain of versions: let v be
+// chosen under b. Each later ballot's majority meets one that accepted v under b or something higher, which by
+// induction was made from v or what follows it; so every ACCEPT above b carries v or a successor. Two changes of one
+// version can be proposed, never both chosen.
 //
 // What the rules rest on:
 // - Promise and acceptance are on disk before they are answered. They lie in two alternating blocks; a torn one leaves
 //   the other, which is then what this voter had last answered with. After a failed write nobody knows which of the
 //   two is there: the voter falls silent until it is opened again and reads.
-// - A voter is the random id made with its store. Its messages carry that id, and who finds no record in its blocks has lost
-//   its state and is no voter, whatever its address.
+// - A voter is the random id made with its store. Its messages carry that id, and who finds no record in its blocks has
+//   lost its state and is no voter, whatever its address.
 // - A ballot is used by one proposer for one value: (counter, position and 56 random bits of this opening).
-// - After ACCEPT was sent and no majority answered, the value may be chosen later by somebody else's round. The next round looks
-//   first: what it finds with our stamp is finished; found another with the same version, ours is not chosen and never
+// - After ACCEPT was sent and no majority answered, the value may be chosen later by somebody else's round. The next
+//   round looks first: what it finds with our stamp is finished; found another with the same version, ours is not
+// chosen and never
 //   will be (a majority has promised beyond it); found a later version, nobody can tell any more: ERR_TIMEOUT.
-// - Reads ask first without promising (nothing is written): when a majority has accepted the same ballot, that value is chosen,
-//   and no later one was chosen before the question, for its majority would have answered too. Else: a whole round that
+// - Reads ask first without promising (nothing is written): when a majority has accepted the same ballot, that value is
+//   chosen, and no later one was chosen before the question, for its majority would have answered too. Else: a whole
+// round that
 //   carries the value found to its end.
 // - Nothing that is only accepted leaves this file, but for register_hint's addresses.
 #include "cluster/register.h"
@@ -47,7 +50,8 @@ struct record { // 0 magic · 4 format · 6 length of the value · 8 CRC32C · 1
     uint8_t reserved[4];
     le64 promised[2], accepted[2];
 };
-_Static_assert(sizeof(struct record) == 48 && 48 + CLUSTER_MAP_BYTES_MAX <= REGISTER_RECORD_BYTES_MAX, "a record fits a block");
+_Static_assert(sizeof(struct record) == 48 && 48 + CLUSTER_MAP_BYTES_MAX <= REGISTER_RECORD_BYTES_MAX,
+               "a record fits a block");
 #define RECORD_FORMAT 1
 static const uint8_t record_magic[4] = {'M', 'R', 'E', 'G'};
 
@@ -178,8 +182,8 @@ static err co_harden(struct reg *r, const struct voter *v) {
     err e = r->cfg.storage.co_write(r->cfg.storage.ctx, p, record_put(v, p));
     mem_free(r->env->mem, p);
     if (e == OK) return OK;
-    LOG(r->env, TRACE_ERROR, "the register's blocks cannot be written (%s): this store votes no more until it is opened again",
-        err_text(e));
+    LOG(r->env, TRACE_ERROR,
+        "the register's blocks cannot be written (%s): this store votes no more until it is opened again", err_text(e));
     r->broken = true;
     return e;
 }
@@ -225,7 +229,8 @@ static void co_vote(struct reg *r, struct msg *m, uint8_t from) {
     err e = prepare ? co_promise(r, b, &yes) : co_accept(r, b, &yes);
     if (e != OK || r->closing) return;
     see(r, r->voter.promised);
-    struct msg *a = paxos_msg(r, prepare ? MSG_PAXOS_PROMISE : MSG_PAXOS_ACCEPTED, prepare && yes ? &r->voter.value : NULL);
+    struct msg *a =
+        paxos_msg(r, prepare ? MSG_PAXOS_PROMISE : MSG_PAXOS_ACCEPTED, prepare && yes ? &r->voter.value : NULL);
     struct paxos_body *ab = (struct paxos_body *)a->body;
     memcpy(ab->store, r->cfg.store, 16);
     ab->round = b->round;
@@ -312,8 +317,10 @@ static void ask_all(struct reg *r, uint16_t type, uint8_t flags, struct ballot b
 }
 
 // Asks all voters until a majority has said yes (OK), can no longer (ERR_CONFLICT), or the time is over (ERR_TIMEOUT).
-static err co_ask(struct reg *r, uint16_t type, uint8_t flags, struct ballot ballot, const struct value *v, uint64_t deadline_ns) {
-    _Static_assert(MSG_PAXOS_PROMISE == MSG_PAXOS_PREPARE + 1 && MSG_PAXOS_ACCEPTED == MSG_PAXOS_ACCEPT + 1, "question, answer");
+static err co_ask(struct reg *r, uint16_t type, uint8_t flags, struct ballot ballot, const struct value *v,
+                  uint64_t deadline_ns) {
+    _Static_assert(MSG_PAXOS_PROMISE == MSG_PAXOS_PREPARE + 1 && MSG_PAXOS_ACCEPTED == MSG_PAXOS_ACCEPT + 1,
+                   "question, answer");
     struct round *o = &r->round;
     uint64_t phase_ns = r->cfg.phase_ns, end_ns = MIN(deadline_ns, env_now_ns(r->env) + phase_ns);
     *o = (struct round){.id = env_random(r->env), .answers = type + 1};
@@ -340,7 +347,8 @@ static void tell_all(struct reg *r) {
         if (i != r->cfg.iom) register_tell(r, i);
 }
 
-// One whole round: promises, then acceptances of what `change` makes of the value found. *chosen: that value, now chosen.
+// One whole round: promises, then acceptances of what `change` makes of the value found. *chosen: that value, now
+// chosen.
 static err co_round(struct reg *r, bool (*change)(void *arg, struct cluster_map *m), void *arg, uint64_t deadline_ns,
                     struct cluster_map *chosen) {
     struct ballot b = {++r->seen, r->node};

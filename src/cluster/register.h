@@ -1,9 +1,9 @@
-// The register: one linearizable value, the cluster map, changed by compare-and-swap alone. Behind these calls is the embedded
-// single-register Paxos (paxos.c) on 1-7 voters among the IOMs.
+// The register: one linearizable value, the cluster map, changed by compare-and-swap alone. Behind these calls is the
+// embedded single-register Paxos (paxos.c) on 1-7 voters among the IOMs.
 //
-// Only *chosen* values leave here: register_latest, the callback, the outcome of reads. Every node may read and change the
-// register; voters are those the map names (store id, not address), as long as their store still has its register blocks.
-// The set of voters does not change in this version: a change of it is refused (ERR_NOTSUP).
+// Only *chosen* values leave here: register_latest, the callback, the outcome of reads. Every node may read and change
+// the register; voters are those the map names (store id, not address), as long as their store still has its register
+// blocks. The set of voters does not change in this version: a change of it is refused (ERR_NOTSUP).
 #pragma once
 #include "cluster/map.h"
 #include "env/env.h"
@@ -12,16 +12,19 @@
 
 struct reg;
 
-// Where a voter keeps its promises: two alternating blocks outside of everything else (store.h). write returns when it is on disk.
+// Where a voter keeps its promises: two alternating blocks outside of everything else (store.h). write returns when it
+// is on disk.
 #define REGISTER_RECORD_BYTES_MAX 4000u
 struct register_storage {
-    err (*co_read)(void *ctx, uint8_t *buf, uint32_t *len_bytes); // buf has REGISTER_RECORD_BYTES_MAX; len 0: never written
+    err (*co_read)(void *ctx, uint8_t *buf,
+                   uint32_t *len_bytes); // buf has REGISTER_RECORD_BYTES_MAX; len 0: never written
     err (*co_write)(void *ctx, const uint8_t *buf, uint32_t len_bytes);
     void *ctx;
 };
 struct register_storage register_storage_of_disk(struct disk *d);
 
-// What is written into the register blocks of every store when the cluster is made: `first` as accepted, so as chosen, value.
+// What is written into the register blocks of every store when the cluster is made: `first` as accepted, so as chosen,
+// value.
 uint32_t register_first_block(const struct cluster_map *first, uint8_t out[REGISTER_RECORD_BYTES_MAX]); // the length
 
 struct register_config {
@@ -34,24 +37,25 @@ struct register_config {
     void (*chosen)(void *ctx, const struct cluster_map *m); // a newer chosen value is known; must not wait; may be NULL
     void *ctx;
 };
-void register_subscribe(struct reg *r, void (*chosen)(void *ctx, const struct cluster_map *m), void *ctx); // in place of the first
-// Reads the blocks. ERR_NODATA: never written (this store is no voter and knows no map); ERR_CLUSTER: another cluster's;
-// ERR_CHECKSUM, ERR_FORMAT, ERR_VERSION: damaged or foreign. On any error there is no register.
+void register_subscribe(struct reg *r, void (*chosen)(void *ctx, const struct cluster_map *m), void *ctx);
+// Reads the blocks. ERR_NODATA: never written (this store is no voter and knows no map); ERR_CLUSTER: another
+// cluster's; ERR_CHECKSUM, ERR_FORMAT, ERR_VERSION: damaged or foreign. On any error there is no register.
 MUST_USE err co_register_open(const struct register_config *c, struct reg **out);
 void co_register_close(struct reg *r);             // waits for a write under way; calls that wait end with ERR_CONN
 
 // The value chosen last before the return, linearizable. ERR_TIMEOUT: no majority answered in time.
 MUST_USE err co_register_read(struct reg *r, uint64_t deadline_ns, struct cluster_map *out);
-// If version `expected` is the register's value, `next` becomes it, with version expected + 1 and a stamp of its own (both are set
-// here). OK: done. ERR_CONFLICT: not done and never will be. ERR_TIMEOUT: unknown: read before doing anything else.
-// The change is sent to all IOMs of the map as soon as it is chosen.
+// If version `expected` is the register's value, `next` becomes it, with version expected + 1 and a stamp of its own
+// (both are set here). OK: done. ERR_CONFLICT: not done and never will be. ERR_TIMEOUT: unknown: read before doing
+// anything else. The change is sent to all IOMs of the map as soon as it is chosen.
 MUST_USE err co_register_cas(struct reg *r, uint64_t expected, const struct cluster_map *next, uint64_t deadline_ns);
 
 const struct cluster_map *register_latest(const struct reg *r); // newest chosen value known here; NULL: none yet
 // What the own blocks hold, chosen or not: good for addresses to begin with, for nothing else.
 const struct cluster_map *register_hint(const struct reg *r);
-// The newest map that this node would answer for: chosen, or accepted by its own voter though nobody has told that it is chosen.
-// Only for refusing: who is confirmed by less would be confirmed by a map that a majority may have gone beyond.
+// The newest map that this node would answer for: chosen, or accepted by its own voter though nobody has told that it
+// is chosen. Only for refusing: who is confirmed by less would be confirmed by a map that a majority may have gone
+// beyond.
 const struct cluster_map *register_promised_map(const struct reg *r);
 bool register_votes(const struct reg *r);                        // this node is a voter of the newest map it knows
 

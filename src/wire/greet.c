@@ -1,5 +1,6 @@
-// The greeting: who may talk to whom. The connecting side says HELLO, the accepting side WELCOME or REFUSE with a cause;
-// both log one line that names address and cause, and repeat it only when it changes (the accepting side: every 10 s).
+// The greeting: who may talk to whom. The connecting side says HELLO, the accepting side WELCOME or REFUSE with a
+// cause; both log one line that names address and cause, and repeat it only when it changes (the accepting side: every
+// 10 s).
 //
 // Refused are: another wire version, another cluster (a tool may name none), oneself, an address where another IOM than
 // the expected one answers, and a second store that claims our position in the array.
@@ -89,7 +90,8 @@ void greet_hello(struct link *l, struct msg *m) {
     const struct greeting *g = (const struct greeting *)m->body;
     struct hub *h = l->hub;
     if (m->type != MSG_HELLO || l->refused || !greeting_sound(m)) {
-        LOG(h->env, TRACE_WARN, "closed a connection that began with garbage (type %#x, %u bytes)", m->type, m->body_len);
+        LOG(h->env, TRACE_WARN, "closed a connection that began with garbage (type %#x, %u bytes)", m->type,
+            m->body_len);
         msg_free(m);
         link_end(l, ERR_FORMAT, true);
         return;

@@ -1,7 +1,7 @@
 // The hub: all connections of a node, and what comes in over those that others made to us.
 //
-// Callbacks of the owner come from the loop's turn, one at a time; they may call anything here but hub_destroy. They may
-// thereby end the very link that delivers, so nothing of a link is touched after a callback.
+// Callbacks of the owner come from the loop's turn, one at a time; they may call anything here but hub_destroy. They
+// may thereby end the very link that delivers, so nothing of a link is touched after a callback.
 #include "wire/hub_internal.h"
 
 // ---- links ----------------------------------------------------------------------------------------------------------

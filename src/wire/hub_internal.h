@@ -1,5 +1,5 @@
-// What the files of the hub share: hub.c (connections, the accepting side), greet.c (the greeting), peer.c (the connecting
-// side, calls), post.c (numbered streams). Nobody else includes this.
+// What the files of the hub share: hub.c (connections, the accepting side), greet.c (the greeting), peer.c (the
+// connecting side, calls), post.c (numbered streams). Nobody else includes this.
 //
 //     hub ── peer ── path data ── link ── conn        ours: calls and posts go out, replies and acks come back
 //      │       └──── path cast ── link ── conn        ours: casts go out
@@ -97,7 +97,7 @@ struct hub {
     struct list peers;
     struct peer *by_iom[ARRAY_IOMS_MAX];
     struct stream_in in[ARRAY_IOMS_MAX];
-    struct { uint8_t id[16]; err cause; uint64_t until_ns; } told; // the last refusal in the log, so that it is not filled
+    struct { uint8_t id[16]; err cause; uint64_t until_ns; } told; // the last refusal in the log
 };
 
 static inline struct envelope *msg_envelope(struct msg *m) { return (struct envelope *)m->body; }

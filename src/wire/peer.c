@@ -6,7 +6,8 @@
 //
 // An attempt that fails ends the calls that waited for it, with its cause, so that who asks can look elsewhere; a call
 // made while waiting lasts until the next attempt: retrying in a loop costs no more than the backoff allows.
-// A call that was sent and whose connection is lost ends with ERR_CONN: only the caller knows whether it may be repeated.
+// A call that was sent and whose connection is lost ends with ERR_CONN: only the caller knows whether it may be
+// repeated.
 #include "wire/hub_internal.h"
 
 #define BACKOFF_MIN_MS 5u
@@ -34,7 +35,8 @@ static void call_end(struct env *e, struct call *c, err result) {
 }
 
 static void calls_end_waiting(struct peer *p, err why) {
-    for (struct list *n; (n = list_pop_front(&p->waiting));) call_end(p->hub->env, LIST_ENTRY(n, struct call, node), why);
+    for (struct list *n; (n = list_pop_front(&p->waiting));)
+        call_end(p->hub->env, LIST_ENTRY(n, struct call, node), why);
 }
 
 static void calls_end_sent(struct peer *p, err why) {
@@ -53,7 +55,9 @@ static void call_send(struct peer *p, struct call *c) {
 }
 
 // ---- paths ----------------------------------------------------------------------------------------------------------
-void path_init(struct path *p, struct peer *peer, enum link_role role) { *p = (struct path){.peer = peer, .role = role}; }
+void path_init(struct path *p, struct peer *peer, enum link_role role) {
+    *p = (struct path){.peer = peer, .role = role};
+}
 
 static void path_opened(struct conn *c) {
     struct link *l = c->ctx;

@@ -4,12 +4,13 @@
 //   receiver  takes only the next number; lower ones are repetitions, a higher one is a fault and closes the connection
 //
 // When may a post go out? Only to an incarnation that has told (WELCOME, or an ack when it changes) that it is in our
-// epoch: earlier it would be refused, and the connection with it. Such an incarnation is the one this epoch admitted, so
-// the stream is *bound* to it: if another one greets later in the same epoch, or the same one has forgotten numbers,
+// epoch: earlier it would be refused, and the connection with it. Such an incarnation is the one this epoch admitted,
+// so the stream is *bound* to it: if another one greets later in the same epoch, or the same one has forgotten numbers,
 // the stream cannot be resumed. Then it stays silent until the next epoch, which is on its way: its heartbeats show it.
 //
-// Acks (type MSG_POST_ACK: epoch and next number expected) free memory, nothing waits for them. They ride on posts the other
-// way (low 32 bits of the next number in the envelope's reserved field) or are sent after some posts or milliseconds.
+// Acks (type MSG_POST_ACK: epoch and next number expected) free memory, nothing waits for them. They ride on posts the
+// other way (low 32 bits of the next number in the envelope's reserved field) or are sent after some posts or
+// milliseconds.
 #include "wire/hub_internal.h"
 
 #define ACK_AFTER_POSTS 64u
@@ -214,8 +215,9 @@ void stream_in_post(struct link *l, struct msg *m) {
         return;
     }
     if (epoch > h->epoch || !in_turn(s, l, m)) {
-        LOG(h->env, TRACE_WARN, "closed a connection of IOM %u: post %llu of epoch %llu is out of turn (expected %llu of %llu)",
-            l->who.iom, (unsigned long long)post_number(m), (unsigned long long)epoch, (unsigned long long)s->next,
+        LOG(h->env, TRACE_WARN,
+            "closed a connection of IOM %u: post %llu of epoch %llu is out of turn (expected %llu of %llu)", l->who.iom,
+            (unsigned long long)post_number(m), (unsigned long long)epoch, (unsigned long long)s->next,
             (unsigned long long)h->epoch);
         msg_free(m);
         link_end(l, ERR_EPOCH, true);

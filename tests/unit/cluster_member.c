@@ -1,5 +1,5 @@
-// The life of the array with toy owners: it starts in any order, stops when one is lost, starts again, and no two members serve in
-// different epochs at one time.
+// The life of the array with toy owners: it starts in any order, stops when one is lost, starts again, and no two
+// members serve in different epochs at one time.
 #include "cluster/member.h"
 #include "cluster_two_blocks.h"
 #include <setjmp.h>
@@ -63,7 +63,8 @@ static void toy_phase(void *arg) {
 static void on_phase(void *ctx, uint64_t epoch, uint32_t phase) {
     struct toy *t = ctx;
     for (int i = 0; i < IOMS && phase; i++)
-        if (toy[i].done_epoch < epoch || (toy[i].done_epoch == epoch && toy[i].done < phase)) violated("a phase began before all had done the one before", phase);
+        if (toy[i].done_epoch < epoch || (toy[i].done_epoch == epoch && toy[i].done < phase))
+            violated("a phase began before all had done the one before", phase);
     t->phase_epoch = epoch;
     t->phase = phase;
     env_spawn(node_env(t->node), "phase", toy_phase, t);
@@ -92,13 +93,15 @@ static void on_cast(void *ctx, const struct node_name *from, struct msg *m) {
 static void toy_main(void *arg) {
     struct toy *t = arg;
     struct env *e = node_env(t->node);
-    struct hub_config hc = {.self = {.kind = NODE_IOM, .iom = t->iom, .incarnation = t->incarnation}, .events = {.cast = on_cast, .ctx = t}};
+    struct hub_config hc = {.self = {.kind = NODE_IOM, .iom = t->iom, .incarnation = t->incarnation},
+                            .events = {.cast = on_cast, .ctx = t}};
     memcpy(hc.self.id, first.iom[t->iom].store, 16);
     t->serve_epoch = 0;
     t->hub = hub_create(e, &hc);
     ASSERT(hub_listen(t->hub, t->at) == OK);
     ASSERT(disk_open(e, &(struct disk_open_args){t->disk, true, KIB(64)}, &t->blocks.d) == OK);
-    struct register_config rc = {.env = e, .hub = t->hub, .iom = t->iom, .storage = {co_story_read, co_story_write, &t->blocks}};
+    struct register_config rc = {
+        .env = e, .hub = t->hub, .iom = t->iom, .storage = {co_story_read, co_story_write, &t->blocks}};
     memcpy(rc.store, first.iom[t->iom].store, 16);
     ASSERT(co_register_open(&rc, &t->reg) == OK);
     struct member_config mc = {.env = e, .hub = t->hub, .reg = t->reg, .iom = t->iom, .phases = PHASES,
@@ -174,7 +177,9 @@ static bool some_serve(void *ctx) {
         if (serves(&toy[i])) return true;
     return false;
 }
-static bool until(bool (*pred)(void *), uint64_t limit_ns) { return world_run_while(w, pred, NULL, world_now_ns(w) + limit_ns); }
+static bool until(bool (*pred)(void *), uint64_t limit_ns) {
+    return world_run_while(w, pred, NULL, world_now_ns(w) + limit_ns);
+}
 static void run_ms(uint64_t ms) { world_run_until(w, world_now_ns(w) + MSEC(ms)); }
 static const struct cluster_map *map_of(int i) { return register_latest(toy[i].reg); }
 
@@ -407,7 +412,8 @@ static void many_faults(void **state) {
         epochs += map_of(0)->epoch;
         end();
     }
-    print_message("%llu epochs, serving %llu%% of the time\n", (unsigned long long)epochs, (unsigned long long)served * 100 / (25 * 30000));
+    print_message("%llu epochs, serving %llu%% of the time\n", (unsigned long long)epochs,
+                  (unsigned long long)served * 100 / (25 * 30000));
     assert_true(epochs > 200 && served > 25 * 3000);
 }
 
@@ -420,11 +426,19 @@ static void bad_configs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_configs), cmocka_unit_test(starts_in_any_order), cmocka_unit_test(starts_soon),
-        cmocka_unit_test(one_crashes), cmocka_unit_test(one_restarts_at_once), cmocka_unit_test(all_lose_power),
-        cmocka_unit_test(one_sleeps), cmocka_unit_test(all_sleep),
-        cmocka_unit_test(short_and_long_cuts), cmocka_unit_test(one_leaves),
-        cmocka_unit_test(owner_knows_of_a_death), cmocka_unit_test(closing_gives_all_back), cmocka_unit_test(many_faults),
+        cmocka_unit_test(bad_configs),
+        cmocka_unit_test(starts_in_any_order),
+        cmocka_unit_test(starts_soon),
+        cmocka_unit_test(one_crashes),
+        cmocka_unit_test(one_restarts_at_once),
+        cmocka_unit_test(all_lose_power),
+        cmocka_unit_test(one_sleeps),
+        cmocka_unit_test(all_sleep),
+        cmocka_unit_test(short_and_long_cuts),
+        cmocka_unit_test(one_leaves),
+        cmocka_unit_test(owner_knows_of_a_death),
+        cmocka_unit_test(closing_gives_all_back),
+        cmocka_unit_test(many_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

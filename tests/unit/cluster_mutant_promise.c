@@ -1,4 +1,5 @@
-// A register with a fault built in must be caught by the seeds that the right one passes: MENDFS_MUTANT_PROMISE_NOT_FLUSHED.
+// A register with a fault built in must be caught by the seeds that the right one passes:
+// MENDFS_MUTANT_PROMISE_NOT_FLUSHED.
 #define MENDFS_MUTANT_PROMISE_NOT_FLUSHED
 #include "cluster/paxos.c" // in place of the library's
 #include "cluster_register_story.h"

@@ -68,7 +68,8 @@ static void open_an_empty_store(void *arg) {
     struct story_iom *n = arg;
     struct env *e = node_env(n->node);
     struct hub_config hc = {.self = {.kind = NODE_IOM, .iom = n->iom}, .events = {.cast = on_cast, .ctx = n}};
-    struct register_config c = {.env = e, .hub = hub_create(e, &hc), .storage = {co_story_read, co_story_write, &n->blocks}};
+    struct register_config c = {
+        .env = e, .hub = hub_create(e, &hc), .storage = {co_story_read, co_story_write, &n->blocks}};
     struct reg *r;
     ASSERT(disk_open(e, &(struct disk_open_args){n->disk, true, KIB(64)}, &n->blocks.d) == OK);
     assert_int_equal(co_register_open(&c, &r), ERR_NODATA);

@@ -1,6 +1,6 @@
-// The register under faults: nodes read and change it while power fails, links are cut and connections break. What every one saw
-// is checked: one value a version, each made from the one before it, nothing read that is older than what had been seen, no refused
-// change among the chosen. Shared by the test and by the mutants, which must be found.
+// The register under faults: nodes read and change it while power fails, links are cut and connections break. What
+// every one saw is checked: one value a version, each made from the one before it, nothing read that is older than what
+// had been seen, no refused change among the chosen. Shared by the test and by the mutants, which must be found.
 #include "cluster_two_blocks.h"
 #include "sim/world.h"
 #include <setjmp.h>
@@ -109,8 +109,13 @@ static void story_start(void *arg) {
     n->hub = hub_create(e, &hc);
     ASSERT(hub_listen(n->hub, n->at) == OK);
     ASSERT(disk_open(e, &(struct disk_open_args){n->disk, true, KIB(64)}, &n->blocks.d) == OK);
-    struct register_config c = {.env = e, .hub = n->hub, .iom = n->iom, .storage = {co_story_read, co_story_write, &n->blocks},
-                                .phase_ns = st.phase_ns, .chosen = on_chosen, .ctx = n};
+    struct register_config c = {.env = e,
+                                .hub = n->hub,
+                                .iom = n->iom,
+                                .storage = {co_story_read, co_story_write, &n->blocks},
+                                .phase_ns = st.phase_ns,
+                                .chosen = on_chosen,
+                                .ctx = n};
     memcpy(c.store, st.first.iom[n->iom].store, 16);
     struct reg *r;
     ASSERT(co_register_open(&c, &r) == OK);
@@ -176,7 +181,9 @@ static void story_fault(void *arg) {
     case 1:
     case 2:
         story_kill(n, true);
-        world_at(st.w, world_now_ns(st.w) + MSEC(1) + world_random_below(st.w, MSEC(world_chance(st.w, 700000) ? 15 : 300)), revive_later, n);
+        world_at(st.w,
+                 world_now_ns(st.w) + MSEC(1) + world_random_below(st.w, MSEC(world_chance(st.w, 700000) ? 15 : 300)),
+                 revive_later, n);
         break;
     case 3:
         story_kill(n, false);
@@ -234,7 +241,8 @@ static const char *story_run(uint64_t seed, uint8_t ioms, uint64_t length_ns) {
     last_readers = 0;
     if (!st.fault[0]) {
         for (uint8_t i = 0; i < ioms; i++) env_spawn(node_env(st.iom[i].node), "last look", last_look, &st.iom[i]);
-        if (!world_run_while(st.w, readers_open, NULL, world_now_ns(st.w) + SEC(20))) violated("no progress after the faults", 0);
+        if (!world_run_while(st.w, readers_open, NULL, world_now_ns(st.w) + SEC(20)))
+            violated("no progress after the faults", 0);
     }
     check_chain();
     world_destroy(st.w);

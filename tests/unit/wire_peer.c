@@ -62,7 +62,8 @@ static void on_gone(void *ctx, const struct node_name *who) { ((struct side *)ct
 static bool on_any(void *ctx, uint16_t type) { return type == ODD_TYPE; }
 
 static struct hub_config config_of(struct side *s) {
-    struct hub_config c = {.cluster = "one cluster", .self = {.kind = NODE_IOM, .iom = s->iom, .incarnation = s->incarnation},
+    struct hub_config c = {.cluster = "one cluster",
+                           .self = {.kind = NODE_IOM, .iom = s->iom, .incarnation = s->incarnation},
                            .events = {on_call, on_post, on_cast, on_gone, on_any, s}};
     c.self.id[0] = (uint8_t)(s->iom + 1);
     return c;
@@ -145,7 +146,8 @@ static void ask_as_stranger(void *arg) {
     c.cluster[0] = 'x';
     s->hub = hub_create(env_of(s), &c);
     lines_told = 0;
-    for (int i = 0; i < 5; i++) assert_int_equal(co_ask(s, hub_peer(s->hub, (iom_id){1}, "b"), MSG_READ, 1, NULL), ERR_CLUSTER);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(co_ask(s, hub_peer(s->hub, (iom_id){1}, "b"), MSG_READ, 1, NULL), ERR_CLUSTER);
     assert_int_equal(lines_told, 2); // one line at each side, not one for each attempt
     done = true;
 }
@@ -266,9 +268,11 @@ static void posts_arrive_once_in_order(void **state) {
     }
 }
 
-// The other side comes into the epoch later: nothing is lost and no connection breaks; then it restarts within the epoch: the
-// stream is silent until the next one.
-static void wait_ms(struct side *s, uint64_t ms) { co_sleep_until(env_of(s), env_now_ns(env_of(s)) + MSEC(ms), "a while"); }
+// The other side comes into the epoch later: nothing is lost and no connection breaks; then it restarts within the
+// epoch: the stream is silent until the next one.
+static void wait_ms(struct side *s, uint64_t ms) {
+    co_sleep_until(env_of(s), env_now_ns(env_of(s)) + MSEC(ms), "a while");
+}
 
 static void post_over_epochs(void *arg) {
     struct side *s = arg;
@@ -355,7 +359,10 @@ static void raw_connect(void *arg) { net_connect(env_of(arg), "b", &raw, NULL); 
 
 static void garbage_closes(void **state) {
     begin(6, 0);
-    static const struct { uint16_t type; uint32_t len; } cases[] = {{MSG_HELLO, 0}, {MSG_HELLO, 71}, {MSG_HELLO, 72}, {MSG_READ, 100}};
+    static const struct {
+        uint16_t type;
+        uint32_t len;
+    } cases[] = {{MSG_HELLO, 0}, {MSG_HELLO, 71}, {MSG_HELLO, 72}, {MSG_READ, 100}};
     closed_on_us = 0;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         garbage_type = cases[i].type;
