@@ -252,8 +252,9 @@ static inline bool bed_going(void *ctx) { return !((struct bed *)ctx)->over; }
 static inline void bed_trace(void *ctx, const char *line) { fprintf(stderr, "%s\n", line); }
 static inline struct world_options bed_options(void) {
     struct world_options o = world_options_default();
+    o.net_power_notice_ns = MSEC(5); // who speaks to a machine without power hears of it: here nothing else would tell him
     o.trace = bed_trace;
-    o.trace_level = getenv("BED_TRACE") ? TRACE_DEBUG : TRACE_ERROR;
+    o.trace_level = getenv("BED_TRACE") ? (enum trace_level)atoi(getenv("BED_TRACE")) : TRACE_ERROR;
     return o;
 }
 static inline void bed_dump_line(void *ctx, const char *text) { fprintf(stderr, "  %s\n", text); }

@@ -24,6 +24,10 @@ struct model {
     uint64_t rng, ops, oks;
     int slot;
     const char *doing;
+    bool looking;              // m_after_loss runs
+    volatile bool lost;        // an all-crash came since the last m_after_loss
+    struct { int d, k; } flight[2]; // names that the operation under way may change
+    uint64_t losses;
 };
 
 static inline uint64_t m_random(struct model *m, uint64_t n) {
@@ -82,10 +86,14 @@ static inline void m_was(struct model *m, int d, int k, struct handle h) {
     ASSERT(w->len < ARRAY_LEN(w->h));
     w->h[w->len++] = h;
 }
-static inline void m_remember(struct model *m, int d, int k) {
+static inline struct handle m_value(struct model *m, int d, int k) {
     int c = m->node[d].child[k];
-    m_was(m, d, k, c < 0 ? (struct handle){0} : m->node[c].h);
+    return c < 0 ? (struct handle){0} : m->node[c].h;
 }
+static inline void m_remember(struct model *m, int d, int k) { m_was(m, d, k, m_value(m, d, k)); }
+static inline void m_flies(struct model *m, int which, int d, int k) { m->flight[which].d = d;
+    m->flight[which].k = k;
+ }
 static inline bool m_history_full(struct model *m) {
     for (int i = 0; i < MODEL_NODES; i++)
         for (int k = 0; k < MODEL_NAMES; k++)
@@ -97,10 +105,14 @@ _Noreturn static inline void m_fail(struct model *m, const char *what, err got, 
     fprintf(stderr, "operation %llu (%s): %s: got %s, expected %s\n", (unsigned long long)m->ops, m->doing, what, err_name(got), err_name(want));
     abort();
 }
-static inline void m_want(struct model *m, err got, err want) {
+// False: all IOMs were lost meanwhile, and what the answer tells is for m_after_loss to find out.
+static inline bool m_result(struct model *m, err got, err want) {
+    if (m->lost && !m->looking) return false;
     if (got != want) m_fail(m, "result", got, want);
     m->oks += got == OK;
+    return true;
 }
+#define M_WANT(m, got, want) do { if (!m_result(m, got, want)) return; } while (0)
 
 // ---- requests
 static inline err co_m_name_req(struct model *m, uint16_t type, struct handle dir, const char *name, int slot, struct wire_attr *attr, bool *has) {
@@ -228,9 +240,10 @@ static inline void co_op_make(struct model *m, bool dir, bool symlink) {
     struct wire_attr a;
     if (m_count(m) > MODEL_NODES - 10) return;
     m->doing = dir ? "mkdir" : symlink ? "symlink" : "create";
+    m_flies(m, 0, d, k);
     m_remember(m, d, k);
     err e = co_m_create(m, dir ? MSG_MKDIR : symlink ? MSG_SYMLINK : MSG_CREATE, m->node[d].h, m_name(k).s, 0644, &a);
-    m_want(m, e, m->node[d].child[k] >= 0 ? ERR_EXIST : OK);
+    M_WANT(m, e, m->node[d].child[k] >= 0 ? ERR_EXIST : OK);
     if (e != OK) return;
     struct handle h = handle_at(a.handle.b);
     if (m_find(m, h) >= 0) m_fail(m, "a handle was given twice", OK, OK);
@@ -246,10 +259,11 @@ static inline void co_op_make(struct model *m, bool dir, bool symlink) {
 static inline void co_op_gone(struct model *m, bool dir) {
     int d = m_pick(m, true), k = (int)m_random(m, MODEL_NAMES), c = m->node[d].child[k];
     m->doing = dir ? "rmdir" : "unlink";
+    m_flies(m, 0, d, k);
     m_remember(m, d, k);
     err want = c < 0 ? ERR_NOENT : dir && !m->node[c].dir ? ERR_NOTDIR : !dir && m->node[c].dir ? ERR_ISDIR : dir && !m_empty(m, c) ? ERR_NOTEMPTY : OK;
     err e = co_m_name_req(m, dir ? MSG_RMDIR : MSG_UNLINK, m->node[d].h, m_name(k).s, m->slot, NULL, NULL);
-    m_want(m, e, want);
+    M_WANT(m, e, want);
     if (e != OK) return;
     m_was(m, d, k, (struct handle){0});
     m_drop_name(m, d, k);
@@ -259,9 +273,10 @@ static inline void co_op_link(struct model *m) {
     if (c < 0) return;
     struct wire_attr a;
     m->doing = "link";
+    m_flies(m, 0, d, k);
     m_remember(m, d, k);
     err e = co_m_link(m, m->node[c].h, m->node[d].h, m_name(k).s, &a);
-    m_want(m, e, m->node[c].dir ? ERR_PERM : m->node[d].child[k] >= 0 ? ERR_EXIST : OK);
+    M_WANT(m, e, m->node[c].dir ? ERR_PERM : m->node[d].child[k] >= 0 ? ERR_EXIST : OK);
     if (e != OK) return;
     m->node[d].child[k] = c;
     m->node[c].nlink++;
@@ -293,10 +308,12 @@ static inline void co_op_rename(struct model *m) {
     err want = m_rename_want(m, d, k, t, l, flags);
     int o = m->node[d].child[k], x = m->node[t].child[l];
     m->doing = "rename";
+    m_flies(m, 0, d, k);
+    m_flies(m, 1, t, l);
     m_remember(m, d, k);
     m_remember(m, t, l);
     err e = co_m_rename(m, m->node[d].h, m_name(k).s, m->node[t].h, m_name(l).s, flags);
-    m_want(m, e, want);
+    M_WANT(m, e, want);
     if (e != OK || o == x) return;
     if (flags & RENAME_FLAG_EXCHANGE) {
         m->node[t].child[l] = o;
@@ -321,7 +338,7 @@ static inline void co_op_size(struct model *m) {
         uint64_t size = m_random(m, 3) ? m_random(m, 1000000) : 0;
         m->doing = "truncate";
         err e = co_m_setsize(m, f->h, size, &a);
-        m_want(m, e, OK);
+        M_WANT(m, e, OK);
         f->truncates += size < f->size;
         f->size = size;
         ASSERT(le64_get(a.size) == size && le32_get(a.truncates) == f->truncates && (le32_get(a.mode) & 0777) == 0640);
@@ -330,7 +347,7 @@ static inline void co_op_size(struct model *m) {
         bool old = f->truncates > 0 && m_random(m, 4) == 0;
         m->doing = "raise";
         err e = co_m_raise(m, f->h, end, f->truncates - old, m_random(m, 3) == 0, &got);
-        m_want(m, e, old ? ERR_TRUNCATED : OK);
+        M_WANT(m, e, old ? ERR_TRUNCATED : OK);
         if (e == OK) f->size = MAX(f->size, end);
         if (e == OK) ASSERT(got == f->size);
     }
@@ -341,12 +358,12 @@ static inline void co_op_look(struct model *m) {
     bool has = false;
     m->doing = "lookup";
     err e = co_m_name_req(m, MSG_LOOKUP, m->node[d].h, m_name(k).s, -1, &a, &has);
-    m_want(m, e, c < 0 ? ERR_NOENT : OK);
+    M_WANT(m, e, c < 0 ? ERR_NOENT : OK);
     if (e != OK) return;
     ASSERT(handle_eq(handle_at(a.handle.b), m->node[c].h));
     if (!has) {
         m->doing = "getattr";
-        m_want(m, co_m_getattr(m, m->node[c].h, &a), OK);
+        M_WANT(m, co_m_getattr(m, m->node[c].h, &a), OK);
     }
     if (le32_get(a.nlink) != m->node[c].nlink) {
         fprintf(stderr, "nlink %u, expected %u\n", le32_get(a.nlink), m->node[c].nlink);
@@ -367,7 +384,7 @@ static inline void co_m_list(struct model *m, struct handle dir, bool plus, void
         r->plus = plus;
         err e = co_mx_call(m->b, dir.starter, -1, q, &reply);
         m->doing = "readdir";
-        m_want(m, e, OK);
+        M_WANT(m, e, OK);
         eof = ((struct rep_readdir *)(void *)reply->body)->eof;
         for (uint32_t off = 0; off < reply->payload.len_bytes;) {
             const struct wire_dirent *w = (const void *)(slice_data(reply->payload) + off);
@@ -391,7 +408,7 @@ static inline void m_see(struct model *m, const struct wire_dirent *w, void *arg
 static inline void co_op_list(struct model *m) {
     struct m_seen s = {.d = m_pick(m, true)};
     co_m_list(m, m->node[s.d].h, m_random(m, 2), m_see, &s);
-    for (int k = 0; k < MODEL_NAMES; k++) {
+    for (int k = 0; k < MODEL_NAMES && !m->lost; k++) {
         if ((s.seen >> k & 1) == (m->node[s.d].child[k] >= 0)) continue;
         fprintf(stderr, "name n%d of node %d: listed %u, child %d\n", k, s.d, s.seen >> k & 1, m->node[s.d].child[k]);
         m_fail(m, "listing", OK, OK);
@@ -403,13 +420,15 @@ static inline void co_op_sync(struct model *m) {
         // any living object of that IOM will do; one sync covers the whole IOM
         for (int c = 0; c < MODEL_NODES; c++) {
             if (!m->node[c].used || m->node[c].h.starter != i) continue;
-            m_want(m, co_m_handle_req(m, MSG_SYNC_META, m->node[c].h), OK);
+            M_WANT(m, co_m_handle_req(m, MSG_SYNC_META, m->node[c].h), OK);
             break;
         }
     }
     memset(m->was, 0, sizeof m->was);
 }
 static inline void co_op_any(struct model *m) {
+    if (m_history_full(m)) co_op_sync(m);
+    m->flight[0].d = m->flight[1].d = -1;
     m->ops++;
     m->slot = (int)m_random(m, BED_SLOTS);
     switch (m_random(m, 16)) {
@@ -430,4 +449,74 @@ static inline void co_op_any(struct model *m) {
     case 14: co_op_look(m); break;
     case 15: co_op_list(m); break;
     }
+}
+
+// ---- after an all-crash: what is there must be what was there at some time since the last sync, and becomes the model
+struct m_walk { struct model *old; int d; int dirs[MODEL_NODES]; uint32_t dirs_len; };
+static inline bool m_may_be(struct model *old, int d, int k, struct handle h) {
+    for (int i = 0; i < 2; i++)
+        if (old->flight[i].d == d && old->flight[i].k == k) return true; // it was under way: the check of the stores tells whether it is whole
+    if (handle_eq(m_value(old, d, k), h)) return true;
+    for (uint32_t i = 0; i < old->was[d][k].len; i++)
+        if (handle_eq(old->was[d][k].h[i], h)) return true;
+    return false;
+}
+static inline void m_found(struct model *m, const struct wire_dirent *w, void *arg) {
+    struct m_walk *x = arg;
+    struct handle h = handle_at(w->handle.b);
+    int k = w->name[1] - '0', c = m_find(m, h);
+    if (c < 0) {
+        c = m_new(m, w->type == OBJ_DIR, h);
+        m->node[c].nlink = w->type == OBJ_DIR ? 2 : 0;
+        if (w->type == OBJ_DIR) x->dirs[x->dirs_len++] = c;
+    } else {
+        ASSERT(w->type != OBJ_DIR); // in two places
+    }
+    if (w->type == OBJ_DIR) {
+        m->node[x->d].nlink++;
+        m->node[c].parent = x->d;
+    } else {
+        m->node[c].nlink++;
+    }
+    m->node[x->d].child[k] = c;
+}
+static inline void co_m_after_loss(struct model *m) {
+    static struct model old; // large
+    old = *m;
+    struct bed *b = m->b;
+    while (b->recovering) co_pause(b, MSEC(1));
+    m->losses++;
+    m->looking = true;
+    memset(m->node, 0, sizeof m->node);
+    memset(m->was, 0, sizeof m->was);
+    m->node[0] = (struct mnode){.used = true, .dir = true, .h = handle_root(), .nlink = 2};
+    for (int k = 0; k < MODEL_NAMES; k++) m->node[0].child[k] = -1;
+    struct m_walk x = {.old = &old, .dirs = {0}, .dirs_len = 1};
+    for (uint32_t i = 0; i < x.dirs_len; i++) {
+        x.d = x.dirs[i];
+        co_m_list(m, m->node[x.d].h, true, m_found, &x);
+        int d = m_find(&old, m->node[x.d].h);
+        for (int k = 0; k < MODEL_NAMES && d >= 0; k++) {
+            if (m_may_be(&old, d, k, m_value(m, x.d, k))) continue;
+            struct handle is = m_value(m, x.d, k), had = m_value(&old, d, k);
+            fprintf(stderr, "name n%d of node %d (%u.%llu) is %u.%llu, what it never was since the last sync; it was %u.%llu", k, d, m->node[x.d].h.starter,
+                    (unsigned long long)m->node[x.d].h.index, is.starter, (unsigned long long)is.index, had.starter, (unsigned long long)had.index);
+            for (uint32_t j = 0; j < old.was[d][k].len; j++)
+                fprintf(stderr, ", %u.%llu", old.was[d][k].h[j].starter, (unsigned long long)old.was[d][k].h[j].index);
+            fprintf(stderr, "; under way: %s n%d of %d, n%d of %d\n", old.doing, old.flight[0].k, old.flight[0].d, old.flight[1].k, old.flight[1].d);
+            m_fail(m, "after a loss", OK, OK);
+        }
+    }
+    for (int c = 0; c < MODEL_NODES; c++) {
+        struct wire_attr a;
+        if (!m->node[c].used) continue;
+        m->doing = "getattr after a loss";
+        M_WANT(m, co_m_getattr(m, m->node[c].h, &a), OK);
+        if (le32_get(a.nlink) != m->node[c].nlink) m_fail(m, "link count after a loss", OK, OK);
+        m->node[c].mode = le32_get(a.mode);
+        m->node[c].size = le64_get(a.size);
+        m->node[c].truncates = le32_get(a.truncates);
+    }
+    co_op_sync(m); // what was under way may have been done after the recovery
+    m->lost = m->looking = false;
 }
