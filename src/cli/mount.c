@@ -106,6 +106,16 @@ static void co_finish(struct mount_daemon *m) {
 }
 
 // ---- its life
+// A new array's top folder is root's, and only root may give it away: in the cluster of an ordinary user it becomes his.
+static void co_own_root(struct mount_daemon *m) {
+    struct mx_setattr s = {.valid = SETATTR_UID | SETATTR_GID, .uid = geteuid(), .gid = getegid()};
+    struct attr a;
+    struct mx_op ask = {0}, give = {0};
+    if (geteuid() == 0 || co_mx_getattr(m->mx, &ask, handle_root(), &a) || a.uid != 0) return;
+    err e = co_mx_setattr(m->mx, &give, handle_root(), &s, &a);
+    if (e) LOG(loop_env(m->d.l), TRACE_WARN, "the top folder stays root's: %s", err_text(e));
+}
+
 static bool co_begin(struct mount_daemon *m) {
     err e = co_mx_start(m->mx, &m->starting);
     if (e || m->stop_asked) {
@@ -113,6 +123,7 @@ static bool co_begin(struct mount_daemon *m) {
         else daemon_fail(&m->d, "the array cannot be used: %s", err_text(e));
         return false;
     }
+    co_own_root(m);
     struct fuse_options o = {.mountpoint = m->at, .source = m->source, .allow_other = m->args.allow_other || geteuid() == 0,
                              .writeback = m->args.writeback, .ended = on_unmounted, .arg = m};
     e = fuse_face_start(m->d.l, m->mx, &o, &m->face);

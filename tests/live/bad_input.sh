@@ -11,9 +11,8 @@ says() { # says PATTERN STATUS COMMAND...: fails with that status, and the last 
     tail -n 1 "$TMP/said" | grep -qE -- "$pattern" || fail "$* says '$(tail -n 1 "$TMP/said")', expected: $pattern"
 }
 said() { grep -qE -- "$1" "$TMP/said" || fail "nothing like '$1' in: $(cat "$TMP/said")"; }
-up() { "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 64M "$@"; }
-export -f up
-export MENDFS DIR MNT
+printf '#!/bin/sh\nexec "%s" up --dir "%s" --mount "%s" --size 64M "$@"\n' "$MENDFS" "$DIR" "$MNT" >"$TMP/up"
+chmod +x "$TMP/up"
 
 # ---- arguments
 says 'there is no command frobnicate' 2 "$MENDFS" frobnicate
@@ -35,8 +34,8 @@ says 'is no directory' 1 "$MENDFS" up --dir "$DIR" --size 64M --mount /etc/passw
 for command in $("$MENDFS" help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -v mendfs); do "$MENDFS" help "$command" >/dev/null; done
 
 # ---- what fits the cluster that is there
-up >/dev/null
-says 'has 4 IOMs' 1 up --ioms 5
+"$TMP/up" >/dev/null
+says 'has 4 IOMs' 1 "$TMP/up" --ioms 5
 says 'are of 64M each' 1 "$MENDFS" up --dir "$DIR" --size 128M
 says 'there is no IOM 4' 2 "$MENDFS" start-iom 4 --dir "$DIR"
 says 'is on no mount' 1 "$MENDFS" policy get "$TMP"
@@ -47,7 +46,8 @@ says 'open to the network' 1 "$MENDFS" iom --id 1 --store "$DIR/iom-1/store" --l
 # ---- a full store: ENOSPC, the others' files stay readable, deleting frees
 head -c 1M /dev/urandom >"$TMP/r"
 cp "$TMP/r" "$MNT/keep"
-says 'No space left' 1 dd if=/dev/zero of="$MNT/big" bs=1M count=1000 conv=fsync
+says '' 1 dd if=/dev/zero of="$MNT/big" bs=1M count=1000 conv=fsync
+said 'No space left'
 expect_same "$TMP/r" "$MNT/keep" "a file beside the one that filled the store"
 rm "$MNT/big"
 fits() { cp "$TMP/r" "$MNT/again" 2>/dev/null && sync "$MNT/again" 2>/dev/null; }
@@ -64,7 +64,7 @@ mkdir "$TMP/mnt2"
 "$MENDFS" iom --id 2 --store "$other/iom-2/store" --listen "unix:$DIR/run/iom-2.sock" 2>"$TMP/thief" &
 thief=$!
 live_wait 5 test -S "$DIR/run/iom-2.sock"
-says '1 of its 4 IOMs could not be started' 1 up
+says '1 of its 4 IOMs could not be started' 1 "$TMP/up"
 said 'IOM 2 does not run: .*(another process listens|listen)'
 kill $thief
 wait $thief || true
@@ -72,35 +72,35 @@ wait $thief || true
 # ---- files of another cluster, files that are gone, files that are no stores
 "$MENDFS" down --dir "$DIR" >/dev/null
 mv "$DIR/iom-1/store" "$TMP/store"
-says 'could not be started' 1 up
+says 'could not be started' 1 "$TMP/up"
 said 'IOM 1 does not run: .*missing'
 "$MENDFS" down --dir "$DIR" >/dev/null
 cp --sparse=always "$other/iom-1/store" "$DIR/iom-1/store"
-says 'could not be started' 1 up
+says 'could not be started' 1 "$TMP/up"
 said 'IOM 1 does not run: .*belongs to another cluster'
 "$MENDFS" down --dir "$DIR" >/dev/null
 cp --sparse=always "$DIR/iom-0/store" "$DIR/iom-1/store"
-says 'could not be started' 1 up
+says 'could not be started' 1 "$TMP/up"
 said 'IOM 1 does not run: .*store of another IOM'
 "$MENDFS" down --dir "$DIR" >/dev/null
 head -c 64M /dev/zero >"$DIR/iom-1/store"
-says 'could not be started' 1 up
+says 'could not be started' 1 "$TMP/up"
 said 'IOM 1 does not run: .*cannot be used'
 "$MENDFS" down --dir "$DIR" >/dev/null
 mv "$TMP/store" "$DIR/iom-1/store"
 
 # ---- one copy of the superblock damaged: used past and mended; both: refused
 dd if=/dev/urandom of="$DIR/iom-1/store" bs=4096 count=1 conv=notrunc status=none
-up >/dev/null
+"$TMP/up" >/dev/null
 expect_same "$TMP/r" "$MNT/keep" "content over a damaged superblock copy"
 "$MENDFS" down --dir "$DIR" >/dev/null
 dd if=/dev/urandom of="$DIR/iom-1/store" bs=4096 seek=1 count=1 conv=notrunc status=none
-up >/dev/null
+"$TMP/up" >/dev/null
 expect_same "$TMP/r" "$MNT/keep" "content over the other superblock copy damaged"
 "$MENDFS" down --dir "$DIR" >/dev/null
 cp --sparse=always "$DIR/iom-1/store" "$TMP/store"
 dd if=/dev/urandom of="$DIR/iom-1/store" bs=4096 count=2 conv=notrunc status=none
-says 'could not be started' 1 up
+says 'could not be started' 1 "$TMP/up"
 "$MENDFS" down --dir "$DIR" >/dev/null
 says 'could not check' 2 "$MENDFS" check --dir "$DIR"
 mv "$TMP/store" "$DIR/iom-1/store"
@@ -108,38 +108,38 @@ mv "$TMP/store" "$DIR/iom-1/store"
 # ---- cluster.conf: damaged, or of a folder that was moved
 cp "$DIR/cluster.conf" "$TMP/conf"
 sed -i 's/"ioms"/"oims"/' "$DIR/cluster.conf"
-says 'cluster.conf cannot be used' 1 up
+says 'cluster.conf cannot be used' 1 "$TMP/up"
 echo '{' >"$DIR/cluster.conf"
-says 'cluster.conf cannot be read' 1 up
+says 'cluster.conf cannot be read' 1 "$TMP/up"
 sed 's/"format": 1/"format": 99/' "$TMP/conf" >"$DIR/cluster.conf"
-says 'another format' 1 up
+says 'another format' 1 "$TMP/up"
 cp "$TMP/conf" "$DIR/cluster.conf"
 mv "$DIR" "$TMP/moved"
 says 'move it back' 1 "$MENDFS" up --dir "$TMP/moved" --mount "$MNT"
 mv "$TMP/moved" "$DIR"
 mv "$DIR/cluster.conf" "$TMP/conf"
-says 'stores but no cluster.conf|not empty' 1 up
+says 'stores but no cluster.conf|not empty' 1 "$TMP/up"
 mv "$TMP/conf" "$DIR/cluster.conf"
 
 # ---- mount points
 says 'does not exist' 1 "$MENDFS" mount "$TMP/nowhere/at/all" --dir "$DIR"
 if [ "$(id -u)" = 0 ]; then
     mount -t tmpfs none "$MNT"
-    says 'something else is mounted' 1 up
+    says 'something else is mounted' 1 "$TMP/up"
     umount "$MNT"
     # No /dev/fuse, in a mount namespace with a /dev of its own.
     cat >"$TMP/no-fuse" <<'SH'
 mkdir "$TMP/dev"
 for node in null zero urandom random; do touch "$TMP/dev/$node" && mount --bind "/dev/$node" "$TMP/dev/$node"; done
 mount --rbind "$TMP/dev" /dev
-up
+"$TMP/up"
 SH
     TMP=$TMP says 'dev/fuse is missing' 1 unshare -m bash "$TMP/no-fuse"
 fi
 
 # ---- and after all that it is as it was
 "$MENDFS" down --dir "$DIR" >/dev/null
-up
+"$TMP/up"
 expect_same "$TMP/r" "$MNT/keep" "content after everything"
 expect_same "$TMP/r" "$MNT/again" "content after everything"
 "$MENDFS" down --dir "$DIR"

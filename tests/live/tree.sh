@@ -4,7 +4,8 @@
 live_begin
 tree=/usr/include
 [ -d $tree ] || live_skip "there is no $tree to copy"
-live_up --size 512M
+LIVE_SIZE=512M
+live_up
 
 used() { df -k --output=used "$MNT" | tail -n 1; }
 before=$(used)

@@ -10,16 +10,19 @@ set -eu
 cd "$OWN"
 export HOME=$OWN/home
 mkdir -p "$HOME" mnt
-"$MENDFS" up --size 64M # DIR and MNT are below HOME
-echo mine >"$HOME/mendfs/a"
-[ "$(cat "$HOME/mendfs/a")" = mine ]
-"$MENDFS" status
-"$MENDFS" mount "$OWN/mnt" -o eio-after=10
+at=$HOME/mendfs dir=() mount=() # the defaults of an ordinary user
+[ "$(id -u)" != 0 ] || { dir=(--dir "$HOME/.local/share/mendfs") && mount=(--mount "$at"); } # root in its own namespace
+"$MENDFS" up --size 64M "${dir[@]}" "${mount[@]}"
+echo mine >"$at/a"
+[ "$(cat "$at/a")" = mine ]
+"$MENDFS" status "${dir[@]}"
+"$MENDFS" mount "$OWN/mnt" -o eio-after=10 "${dir[@]}"
 [ "$(cat "$OWN/mnt/a")" = mine ]
-"$MENDFS" down
-"$MENDFS" up
-[ "$(cat "$HOME/mendfs/a")" = mine ]
-"$MENDFS" down
+"$MENDFS" down "${dir[@]}"
+"$MENDFS" up "${dir[@]}"
+[ "$(cat "$at/a")" = mine ]
+"$MENDFS" down "${dir[@]}"
+"$MENDFS" check "${dir[@]}"
 rm -r "$HOME"
 SH
 DIR=$own/home/.local/share/mendfs # for the logs, should it fail
