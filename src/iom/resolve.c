@@ -140,7 +140,7 @@ static err co_ask_p(struct dseg *d, enum resolve_op op, struct resolve_decided *
 
 static row_mask included(const struct update *u, const struct resolve_decided *x) {
     row_mask rows = 0;
-    ROW_FOR(u->rows, b) if (le64_get(x->version[b]) == u->version) rows |= (row_mask)(1u << b);
+    ROW_FOR(u->rows, b) if (le64_get(x->version[b]) == u->version && !mutant(MUTANT_A_NEVER)) rows |= (row_mask)(1u << b);
     return rows;
 }
 
@@ -268,7 +268,7 @@ static err co_none_left(struct rows *r, const struct todo *t) {
 static err co_phase(struct rows *r, uint32_t phase) {
     err e = OK;
     switch (phase) {
-        case 0: return co_each(r, co_settled_own);
+        case 0: return mutant(MUTANT_A) ? OK : co_each(r, co_settled_own);
         case 1:
             e = co_each(r, co_decide_own);
             return e == OK ? co_each(r, co_complete_own) : e;

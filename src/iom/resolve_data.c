@@ -24,7 +24,7 @@ err co_resolve_good(struct rows *r, const struct update *u, row_mask *good) {
     buf_unref(buf);
     *good = u->rows;
     uint32_t i = 0;
-    ROW_FOR(u->rows, b) if (bad >> i++ & 1) *good &= (row_mask)~(1u << b);
+    ROW_FOR(u->rows, b) if ((bad >> i++ & 1) && !mutant(MUTANT_C_BAD)) *good &= (row_mask)~(1u << b);
     return bad ? OK : e; // what is bad is not there
 }
 
@@ -80,7 +80,7 @@ static err co_write_new(struct rows *r, const struct spot *base, row_mask rows, 
             i++;
         }
         e = co_store_write_blocks(r->store, io, n);
-        if (e == OK) e = co_store_sync(r->store, store_now(r->store));
+        if (e == OK && !mutant(MUTANT_TAKE)) e = co_store_sync(r->store, store_now(r->store));
     }
     buf_unref(old);
     return e;

@@ -79,6 +79,7 @@ struct verdict { row_mask forward; row_mask without[ROW_PARTS_MAX]; }; // withou
 
 static struct verdict judge(const struct update *u, row_mask durable, const struct asked *v) {
     struct verdict x = {0};
+    if (mutant(MUTANT_B)) return x;
     ROW_FOR(u->rows & durable, b) {
         unsigned lacking = 0, who = 0;
         for (unsigned i = 0; i < u->parts; i++) {
@@ -86,7 +87,7 @@ static struct verdict judge(const struct update *u, row_mask durable, const stru
             lacking++;
             who = i;
         }
-        if (lacking > 1) continue;
+        if (lacking > 1 && !mutant(MUTANT_B_TWO)) continue;
         x.forward |= (row_mask)(1u << b);
         if (lacking) x.without[who] |= (row_mask)(1u << b);
     }
@@ -128,6 +129,7 @@ static err co_give(struct pseg *p, const struct update *u, unsigned who, row_mas
 static err co_decide(struct pseg *p, const struct update *u, struct asked *v) {
     row_mask durable;
     err e = co_resolve_good(p->s.r, u, &durable);
+    if (mutant(MUTANT_B_BLIND)) durable = u->rows;
     for (unsigned i = 0; i < u->parts && e == OK; i++)
         if (!v[u->part[i].k].yes) e = co_ask(p, u->part[i].k, WHAT_NOTHING, 0, &v[u->part[i].k]);
     if (e != OK) return e;
@@ -158,7 +160,7 @@ err co_resolve_decide(struct rows *r, struct object *o, uint64_t seg) {
 // Rows of D's durable UPDATE that the parity does not include yet.
 static row_mask entering(const struct pseg *p, uint8_t k, const struct asked *a) {
     row_mask rows = 0;
-    if (!a->st.has_update) return 0;
+    if (!a->st.has_update || mutant(MUTANT_C)) return 0;
     ROW_FOR(le16_get(a->st.good_rows), b) if (p->versions[b * p->n + k] != le64_get(a->st.update_version)) rows |= (row_mask)(1u << b);
     return rows;
 }
@@ -190,13 +192,13 @@ static err co_harden_next(struct pseg *p, struct update *u, struct buf *parity) 
     struct batch *batch = batch_new(r->store);
     row_runs_name(batch, &runs);
     row_runs_free(r, &runs);
-    row_batch_update(batch, p->s.o->h, p->s.n, u);
+    if (!mutant(MUTANT_C_BARE)) row_batch_update(batch, p->s.o->h, p->s.n, u);
     row_batch_cnode2(batch, p->s.o);
     batch_urgent(batch);
     lsn at;
     e = co_batch_commit(batch, &at);
     if (e == OK) e = co_store_write_blocks(r->store, io, n);
-    return e == OK ? co_store_sync(r->store, store_now(r->store)) : e;
+    return e == OK && !mutant(MUTANT_C_BARE) ? co_store_sync(r->store, store_now(r->store)) : e;
 }
 
 static err co_enter_seg(struct pseg *p, struct asked *v) {

@@ -149,7 +149,7 @@ err co_row_object_load(struct object *o) {
 
 bool row_cut(const struct object *o, uint32_t count, uint64_t seg) {
     if (o->gone) return true;
-    if (count >= o->truncates) return false;
+    if (count >= o->truncates || mutant(MUTANT_CUT)) return false;
     for (uint32_t i = 0; i < MIN(o->cuts, ROW_CUTS); i++)
         if (o->cut[i].count > count && seg >= o->cut[i].from_seg) return true;
     return false;

@@ -487,7 +487,7 @@ static err co_read_piece(struct dseg *d, uint32_t off, uint32_t len, uint8_t *ds
     }
     for (;;) {
         err e = co_copy_rows(d, off, len, dst);
-        if (e != OK || !row_has_parity(d) || !d->posted) return e;
+        if (e != OK || !row_has_parity(d) || !d->posted || mutant(MUTANT_I10)) return e;
         uint32_t refused = d->refused;
         for (uint64_t upto = d->last_delta; unanswered(d, upto);) { // I10
             if (r->stopping) return ERR_STOPPED;

@@ -101,7 +101,7 @@ struct round {
 
 static bool can_freeze(struct dseg *d) {
     if (d->s.dead || !d->dirty.mask || d->state != D_IDLE || d->pending) return false;
-    if (d->dirty_end <= d->s.o->durable_end) return true;
+    if (d->dirty_end <= d->s.o->durable_end || mutant(MUTANT_END)) return true;
     ask_end(d->s.o, d->dirty_end);
     return false;
 }
@@ -154,6 +154,7 @@ static void place_frozen(struct dseg *d, struct runs *runs, struct writes *w, st
         u.spot[b] = d->s.next[b];
     }
     row_batch_update(batch, d->s.o->h, d->s.n, &u);
+    if (mutant(MUTANT_I2)) row_batch_free(batch, d->s.spot, d->frozen.mask);
     if (!d->s.o->stored) row_batch_cnode2(batch, d->s.o);
     d->s.o->stored = true;
 }
@@ -189,8 +190,9 @@ static void tell_hardened(struct round *v) {
         d->s.busy = false;
         waitq_wake_all(r->env, &d->s.q);
         if (d->s.dead) continue;
-        if (row_has_parity(d)) row_marks_add(&marks, d->p, &d->s, d->k, d->version, d->frozen.mask, 0);
+        if (row_has_parity(d) && !d->early) row_marks_add(&marks, d->p, &d->s, d->k, d->version, d->frozen.mask, 0);
         else row_settle(&d->s);
+        d->early = false;
     }
     if (!r->stopping) row_marks_post(&marks);
     else row_marks_drop(&marks);

@@ -187,6 +187,7 @@ void row_p_freeze(struct rows *r, iom_id from, const struct row_mark *k) {
     p->frozen[k->k] = a;
     p->open[k->k] = NULL;
     if (k->flags & MARK_URGENT) p->urgent = true;
+    if (mutant(MUTANT_MERGE) && p->state == P_HARDENED) a->taken = true;
     if (p->state == P_IDLE) plan(p);
 }
 
@@ -201,7 +202,7 @@ void row_p_idle(struct pseg *p) {
 static void check_settled(struct pseg *p) {
     if (p->state != P_HARDENED || p->s.dead) return;
     for (uint8_t k = 0; k < p->n; k++)
-        if (p->frozen[k] && p->frozen[k]->taken && !p->frozen[k]->hardened) return;
+        if (p->frozen[k] && p->frozen[k]->taken && !p->frozen[k]->hardened && !mutant(MUTANT_I4)) return;
     row_settle(&p->s);
 }
 
@@ -312,6 +313,7 @@ static void place_formed(struct pseg *p, struct update *u, struct runs *runs, st
         row_writes_add(p->s.r, w, at, data, u->spot[b].crc);
     }
     row_batch_update(batch, p->s.o->h, p->s.n, u);
+    if (mutant(MUTANT_I2)) row_batch_free(batch, p->s.spot, u->rows);
     if (!p->s.o->stored) row_batch_cnode2(batch, p->s.o);
     p->s.o->stored = true;
 }
@@ -357,6 +359,14 @@ static err co_harden(struct round *v) {
     return e;
 }
 
+static void tell_early(struct pseg *p) { // MUTANT_I3
+    struct marks v;
+    row_marks_init(&v, p->s.r, MSG_SETTLED);
+    for (uint8_t k = 0; k < p->n; k++)
+        if (p->frozen[k] && p->frozen[k]->taken) row_marks_add(&v, member_of(p, k), &p->s, k, p->frozen[k]->version, p->frozen[k]->l.mask, 1);
+    row_marks_post(&v);
+}
+
 static void co_round(void *arg) {
     struct round *v = arg;
     struct rows *r = v->r;
@@ -366,6 +376,7 @@ static void co_round(void *arg) {
         struct pseg *p = v->p[i];
         p->s.busy = false;
         if (e == OK) p->state = P_HARDENED;
+        if (e == OK && mutant(MUTANT_I3)) tell_early(p);
         if (e == OK) check_settled(p);
         waitq_wake_all(r->env, &p->s.q);
         row_seg_unpin(&p->s);

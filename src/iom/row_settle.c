@@ -65,6 +65,13 @@ void row_d_settled(struct rows *r, const struct row_mark *k) {
     struct seg *s = row_seg_find(r, handle_at(k->handle.b), le64_get(k->seg));
     if (!s || s->role != ROW_DATA || row_cut(s->o, le32_get(k->truncates), s->n)) return;
     struct dseg *d = row_d(s);
+    if (mutant(MUTANT_I4) && d->state == D_HARDENING) d->early = true;
+    if (mutant(MUTANT_I3) && k->flags) {
+        d->settled = MAX(d->settled, le48_get(k->version));
+        waitq_wake_all(r->env, &s->q);
+        return;
+    }
+    if (d->early) return;
     if (d->state == D_HARDENED && d->version == le48_get(k->version)) row_settle(s);
     else LOG(r->env, TRACE_ERROR, "rows: settled out of turn: version %llu, here %llu", (unsigned long long)le48_get(k->version), (unsigned long long)d->version);
 }
@@ -82,7 +89,7 @@ static void clean_of(struct seg *s, struct layer *from) {
 
 static void d_record(struct dseg *d, struct batch *batch) {
     struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
-    row_batch_free(batch, d->s.spot, d->frozen.mask);
+    if (!mutant(MUTANT_I2)) row_batch_free(batch, d->s.spot, d->frozen.mask);
     ROW_FOR(d->frozen.mask, b) {
         d->s.spot[b] = d->s.next[b];
         d->row_version[b] = d->version;
@@ -111,7 +118,7 @@ static void d_done(struct dseg *d) {
 
 static void p_record(struct pseg *p, struct batch *batch) {
     struct key k = row_key(KIND_UPDATE, p->s.o->h, p->s.n);
-    row_batch_free(batch, p->s.spot, p->forming.mask);
+    if (!mutant(MUTANT_I2)) row_batch_free(batch, p->s.spot, p->forming.mask);
     ROW_FOR(p->forming.mask, b) p->s.spot[b] = p->s.next[b];
     for (uint8_t i = 0; i < p->n; i++) {
         struct acc *a = p->frozen[i];

@@ -3,6 +3,7 @@
 #include "base/map.h"
 #include "iom/row.h"
 #include "iom/row_format.h"
+#include "iom/row_mutant.h"
 
 #define ROWS_MAX SEG_BLOCKS_MAX
 typedef uint16_t row_mask;
@@ -77,6 +78,7 @@ struct dseg {
     enum d_state state;
     bool due;             // to be frozen as soon as it may be
     bool urgent;          // and somebody waits for it
+    bool early;           // a mutant's: settled before it was hardened
     uint64_t version;     // last frozen at
     uint64_t settled;     // highest version that is settled
     uint64_t row_version[ROWS_MAX];

@@ -24,6 +24,7 @@ static void add(struct holds *h, struct seg *s, uint64_t number, struct layer *l
 }
 
 static void add_data(struct holds *h, struct dseg *d) {
+    if (mutant(MUTANT_SECOND) && d->state != D_IDLE) return;
     uint64_t end = d->dirty_end > d->s.o->durable_end ? d->dirty_end : 0;
     add(h, &d->s, d->s.n | (d->state == D_IDLE ? 0 : ROW_KEY_SECOND), &d->dirty, d->version + 2, end, d->k);
 }
@@ -73,7 +74,7 @@ static err co_hold(struct rows *r) {
     MAP_FOR(&r->segs, it) {
         struct seg *s = it.value;
         if (s->role == ROW_DATA) add_data(&h, row_d(s));
-        else add_parity(&h, row_p(s));
+        else if (!mutant(MUTANT_HELD)) add_parity(&h, row_p(s));
     }
     err e = OK;
     for (uint32_t i = 0; i < h.len && e == OK; i += HOLD_RECORDS) e = co_put(&h, i, MIN(i + HOLD_RECORDS, h.len));

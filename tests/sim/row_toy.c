@@ -1,7 +1,7 @@
 // Four IOMs' rows over toy stores in the simulated world: random writes, zeroes, cuts and fsyncs, power cuts at any I/O and again during
 // recovery, and an oracle that knows every state each block has had since it was last durable.
 //
-//   row_toy [--seed S] [--seeds N] [--exhaustive] [--trace] [--bench]        exit 1 and the failing seed if a promise broke
+//   row_toy [--seed S] [--seeds N] [--exhaustive] [--first] [--trace] [--quiet]        exit 1 and the failing seed if a promise broke
 //
 // What must hold after recovery: what was fsynced or written at toughness 2 is there; any other block is in one of the states it had since; bytes
 // beyond the durable end are zeros; each parity block is the xor of its row; no UPDATE is left; every allocated block is named by a record.
@@ -73,6 +73,7 @@ struct sim {
     bool acked_counts;
     uint32_t stopped;
     uint64_t seq;
+    uint32_t hot;             // clients touch the first so many blocks
     bool trace, quiet, nocrash;
 };
 static struct sim *sim_now; // for the one who prints
@@ -223,12 +224,12 @@ static bool claim(struct iom *n, struct model_object *o, struct op *op, bool cla
 static struct op pick(struct sim *s) {
     struct op op;
     switch (below(s, 4)) {
-        case 0: op = (struct op){below(s, BLOCKS) * BLOCK_BYTES, BLOCK_BYTES}; break;
-        case 1: op = (struct op){below(s, BLOCKS * CELLS - 8) * CELL, (uint32_t)(1 + below(s, 8)) * CELL}; break;
-        case 2: op = (struct op){below(s, BLOCKS) * BLOCK_BYTES, (uint32_t)(1 + below(s, 24)) * BLOCK_BYTES}; break;
-        default: op = (struct op){below(s, BLOCKS * CELLS) * CELL, (uint32_t)(1 + below(s, 300)) * CELL};
+        case 0: op = (struct op){below(s, s->hot) * BLOCK_BYTES, BLOCK_BYTES}; break;
+        case 1: op = (struct op){below(s, s->hot * CELLS - 8) * CELL, (uint32_t)(1 + below(s, 8)) * CELL}; break;
+        case 2: op = (struct op){below(s, s->hot) * BLOCK_BYTES, (uint32_t)(1 + below(s, 24)) * BLOCK_BYTES}; break;
+        default: op = (struct op){below(s, s->hot * CELLS) * CELL, (uint32_t)(1 + below(s, 300)) * CELL};
     }
-    op.len = (uint32_t)MIN(op.len, BLOCKS * BLOCK_BYTES - op.off);
+    op.len = (uint32_t)MIN(op.len, s->hot * BLOCK_BYTES - op.off);
     return op;
 }
 // This member's pieces: calls fn for each.
@@ -266,7 +267,7 @@ static void client_write(struct iom *n, struct model_object *o, struct op op) {
     gather(n, o, op, tag, buf->data, true);
     newest_of(o, op, upto);
     struct row_write w = {.h = o->h, .map = o->map, .off = op.off, .len = op.len, .data = {buf, 0, bytes}, .truncates = o->known,
-                          .durable_end = chance(s, 50) ? o->durable_end : 0, .toughness = (uint8_t)(chance(s, 15) ? 2 : chance(s, 90)), .slot = 1, .seq = ++s->seq};
+                          .durable_end = chance(s, 50) ? o->durable_end : 0, .toughness = (uint8_t)(chance(s, 15) ? 2 : chance(s, 80)), .slot = 1, .seq = ++s->seq};
     w.session[0] = n->i + 1;
     w.slot = (uint32_t)s->seq; // never the same: repeats are tested apart
     err e = co_rows_write(n->rows, &w);
@@ -586,6 +587,8 @@ static void setup(struct sim *s, uint64_t seed) {
     struct world_options o = world_options_default();
     o.trace = s->trace ? on_trace : NULL;
     o.trace_level = TRACE_DEBUG;
+    if (chance(s, 50)) o.net_max_ns = USEC(20 + below(s, 500));
+    s->hot = (uint32_t[]){6, 12, 24, BLOCKS}[below(s, 4)];
     s->world = world_create(seed, &o);
     for (uint8_t i = 0; i < NODES; i++) {
         struct iom *n = &s->iom[i];
@@ -593,7 +596,7 @@ static void setup(struct sim *s, uint64_t seed) {
         n->sim = s;
         n->i = i;
         n->node = node_add(s->world, name);
-        n->toy = toy_new(&(struct toy_options){.seed = rnd(s), .blocks = 2048, .on_io = on_io, .ctx = s});
+        n->toy = toy_new(&(struct toy_options){.seed = rnd(s),   .blocks = 2048, .slow = chance(s, 40) ? 1 + (uint32_t)below(s, 20) : 1, .on_io = on_io, .ctx = s});
     }
     for (uint32_t i = 0; i < OBJECTS; i++) {
         struct model_object *m = &s->object[i];
@@ -692,13 +695,15 @@ static bool seed_exhaustive(uint64_t seed, bool quiet, uint64_t *runs) {
 
 int main(int argc, char **argv) {
     uint64_t seed = 1, seeds = 1, failed = 0, runs = 0;
-    bool exhaustive = false, trace = false, quiet = false;
+    bool exhaustive = false, trace = false, quiet = false, first = false;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--seed") && i + 1 < argc) seed = strtoull(argv[++i], NULL, 0);
         else if (!strcmp(argv[i], "--seeds") && i + 1 < argc) seeds = strtoull(argv[++i], NULL, 0);
         else if (!strcmp(argv[i], "--exhaustive")) exhaustive = true;
         else if (!strcmp(argv[i], "--trace")) trace = true;
         else if (!strcmp(argv[i], "--quiet")) quiet = true;
+        else if (!strcmp(argv[i], "--first")) first = true;
         else return 2;
     }
     uint64_t first_bad = 0;
@@ -706,7 +711,7 @@ int main(int argc, char **argv) {
         bool ok = exhaustive ? seed_exhaustive(i, quiet, &runs) : seed_random(i, trace, quiet);
         if (ok) continue;
         if (!failed++) first_bad = i;
-        if (quiet) break;
+        if (first) break;
     }
     if (failed) printf("first failing seed %llu\n", (unsigned long long)first_bad);
     if (exhaustive) printf("%llu crash points\n", (unsigned long long)runs);

@@ -244,6 +244,7 @@ static void co_hang(struct store *s) {
     while (s->t->stopped) co_sleep_until(s->env, env_now_ns(s->env) + SEC(1000), "toy: no power");
 }
 static void co_io(struct store *s, uint64_t max_ns) {
+    max_ns *= MAX(1, s->t->o.slow);
     co_hang(s);
     if (s->t->o.on_io) s->t->o.on_io(s->t->o.ctx);
     co_hang(s);

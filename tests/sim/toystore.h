@@ -9,6 +9,7 @@ struct toy;
 struct toy_options {
     uint64_t seed;
     uint32_t blocks;
+    uint32_t slow;                // writes and syncs take so many times longer; 0 = 1
     void (*on_io)(void *ctx); // at the beginning and the end of every write and sync: the place for a power cut
     void *ctx;
 };
