@@ -39,9 +39,12 @@ err co_name_rmdir(struct request *r) { return co_name_gone(r, true); }
 err co_object_about(struct names *n, struct handle h, uint8_t *type, struct refmap *map) {
     if (h.starter == n->c.self.n) {
         struct cnode c;
-        err e = co_cnode_live(n, h, &c);
-        if (e == OK) *type = c.type, *map = c.map;
-        return e;
+        err e = co_look_object(n, h);
+        if (e == OK) e = co_cnode_live(n, h, &c);
+        if (e != OK) return e;
+        *type = c.type;
+        *map = c.map;
+        return OK;
     }
     if (!handle_valid(h) || h.starter >= n->c.array_ioms) return ERR_STALE;
     struct msg *m = n->port.msg(n->port.ctx, MSG_GETATTR, sizeof(struct req_handle)), *reply;
