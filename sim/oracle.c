@@ -9,6 +9,10 @@
 struct version {
     struct version *next; // newer
     uint64_t number; // among those of its block
+    struct version *base; // what the write was laid over
+    uint64_t crash;  // crashes of all before it came about (of a write that outlived one: before its end)
+    uint64_t op;     // which write
+    bool keep;     // cut_down_to's
     bool acked;    // its write was acknowledged
     bool readable; // after a crash: may be seen (a write acknowledged since then rules out what does not contain it)
     uint8_t data[BLOCK_BYTES];
@@ -22,11 +26,14 @@ struct ofile {
     struct ofile *next;
     char label[64];
     struct oblock block[ORACLE_FILE_BLOCKS];
+    uint64_t truncating, truncating_crash; // the truncate under way
     uint64_t size, low, high; // seen without a crash; limits after one
     bool size_uncertain, gone;
+    bool size_straddles; // a change of size that was under way at the last crash ended after it: what is seen need not be durable
 };
 struct oracle {
     struct ofile *files;
+    uint64_t ops;
     uint64_t crashes, faults;
     char first[512];
     struct oracle_counts counts;
@@ -101,6 +108,7 @@ struct ofile *ofile_new(struct oracle *o, const char *label) {
     return f;
 }
 
+const char *ofile_label(const struct ofile *f) { return f->label; }
 uint64_t ofile_size(const struct ofile *f) { return f->size; }
 void ofile_forget(struct ofile *f) { f->gone = true; }
 
@@ -112,86 +120,100 @@ static void need_first(struct oblock *b) { // before the first write a block rea
     b->oldest->acked = b->oldest->readable = true;
 }
 
-static void push(struct oblock *b, const uint8_t *data, bool acked) {
+static void push(struct oracle *o, struct oblock *b, const uint8_t *data, struct version *base, uint64_t op) {
     struct version *v = get(sizeof *v);
     memcpy(v->data, data, BLOCK_BYTES);
     v->number = b->newest->number + 1;
-    v->acked = acked;
+    v->base = base;
+    v->crash = o->crashes;
+    v->op = op;
     v->readable = true;
     b->newest->next = v;
     b->newest = v;
 }
 
 // The content after a write of [from, to) of a block. If the base is uncertain every version is a possible base: each gets a successor.
-static void push_write(struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) {
+static void push_write(struct oracle *o, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
     uint8_t content[BLOCK_BYTES];
     struct version *last = b->newest, *v = b->uncertain ? b->oldest : b->newest;
     for (;; v = v->next) {
         memcpy(content, v->data, BLOCK_BYTES);
         memcpy(content + from, data, to - from);
-        push(b, content, false);
+        push(o, b, content, v, op);
         if (v == last) return;
     }
 }
 
-static void write_blocks(struct ofile *f, const struct owrite *w, void (*fn)(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data)) {
+typedef void block_fn(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op);
+
+static void write_blocks(struct ofile *f, const struct owrite *w, block_fn *fn) {
     for (uint64_t at = w->off; at < w->off + w->len;) {
         uint64_t end = MIN((at / BLOCK_BYTES + 1) * BLOCK_BYTES, w->off + w->len);
         ASSERT(at / BLOCK_BYTES < ORACLE_FILE_BLOCKS);
-        fn(f, &f->block[at / BLOCK_BYTES], (uint32_t)(at % BLOCK_BYTES), (uint32_t)((end - 1) % BLOCK_BYTES + 1), w->data + (at - w->off));
+        fn(f, &f->block[at / BLOCK_BYTES], (uint32_t)(at % BLOCK_BYTES), (uint32_t)((end - 1) % BLOCK_BYTES + 1), w->data + (at - w->off), w->op);
         at = end;
     }
 }
 
-static void begin_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) {
+static void begin_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
     need_first(b);
-    push_write(b, from, to, data);
+    push_write(f->oracle, b, from, to, data, op);
 }
 
 void ofile_write_begin(struct ofile *f, struct owrite *w) {
     f->oracle->counts.writes++;
+    w->op = ++f->oracle->ops;
     w->crash = f->oracle->crashes;
     write_blocks(f, w, begin_block);
     f->high = MAX(f->high, w->off + w->len);
 }
 
-// Acknowledged: what has these bytes is the newest, whatever it was laid over.
-static void end_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) {
-    if (!b->uncertain) {
-        b->newest->acked = true;
-        return;
-    }
-    // A crash came in between, or the base is still open: until the next crash only what contains the write may be read.
-    for (struct version *v = b->oldest; v; v = v->next) v->readable = !memcmp(v->data + from, data, to - from);
+// Acknowledged. When a crash came in between, the acknowledgement may be of before it: then the write may be lost, or it was done again afterwards.
+static void straddle_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
+    for (struct version *v = b->oldest; v; v = v->next)
+        if (v->op == op) v->crash = f->oracle->crashes;
+}
+
+// Acknowledged, all of it since the last crash. If the base is still open: until the next crash only what contains the write may be read.
+static void end_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
+    b->newest->acked = true;
+    if (!b->uncertain) return;
+    for (struct version *v = b->oldest; v; v = v->next) v->readable = v->readable && !memcmp(v->data + from, data, to - from);
 }
 
 // An error says nothing about what reached the disks.
-static void fail_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data) { make_uncertain(f->oracle, b); }
+static void fail_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) { make_uncertain(f->oracle, b); }
 
 void ofile_write_end(struct ofile *f, struct owrite *w, bool ok) {
-    write_blocks(f, w, ok ? end_block : fail_block);
+    bool straddles = w->crash != f->oracle->crashes;
+    write_blocks(f, w, !ok ? fail_block : straddles ? straddle_block : end_block);
+    if (straddles) f->size_straddles = true;
     if (!ok) return;
-    f->size = MAX(f->size, w->off + w->len);
+    f->size = MAX(f->size, w->off + w->len); // (uncertain anyhow, if it straddles)
 }
 
 void ofile_truncate_begin(struct ofile *f, uint64_t size) {
+    f->truncating = ++f->oracle->ops;
+    f->truncating_crash = f->oracle->crashes;
     for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++) {
         struct oblock *b = &f->block[i];
         uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
         if (!b->oldest) continue;
-        push_write(b, from, BLOCK_BYTES, zeros);
+        push_write(f->oracle, b, from, BLOCK_BYTES, zeros, f->truncating);
     }
     f->low = MIN(f->low, size);
     f->high = MAX(f->high, size);
 }
 
 void ofile_truncate_end(struct ofile *f, uint64_t size, bool ok) {
-    if (!ok) return;
+    bool straddles = f->truncating_crash != f->oracle->crashes;
+    if (straddles) f->size_straddles = true;
     for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++)
         if (f->block[i].oldest) {
             uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
-            end_block(f, &f->block[i], from, BLOCK_BYTES, zeros);
+            (!ok ? fail_block : straddles ? straddle_block : end_block)(f, &f->block[i], from, BLOCK_BYTES, zeros, f->truncating);
         }
+    if (straddles || !ok) return; // the size is to be looked at
     f->size = size;
     f->size_uncertain = false;
 }
@@ -218,6 +240,51 @@ void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok) {
     free(s);
 }
 
+// What is seen is a version and what was written over it since the crash: that version is durable, the writes are not.
+static void cut_down_to(struct oracle *o, struct oblock *b, struct version *seen) {
+    struct version *row = NULL;
+    for (struct version *v = seen;; v = v->base) {
+        v->keep = true;
+        if (v->crash != o->crashes || v->base == NULL) break;
+    }
+    for (struct version *v = b->oldest, *next; v; v = next) {
+        next = v->next;
+        if (!v->keep) {
+            free(v);
+            continue;
+        }
+        if (row) row->next = v;
+        else {
+            b->oldest = v;
+            v->base = NULL;
+        }
+        v->next = NULL;
+        v->keep = false;
+        v->readable = v->acked = true;
+        row = v;
+    }
+    b->newest = row;
+    b->uncertain = false;
+}
+
+// For the reader of a failure: which version comes nearest, and where it differs.
+static void tell_nearest(struct ofile *f, uint64_t i, uint32_t from, uint32_t len, const uint8_t *data) {
+    uint32_t n = 0, which = 0, best = UINT32_MAX, a = 0, z = 0;
+    for (struct version *v = f->block[i].oldest; v; v = v->next, n++) {
+        uint32_t first = 0, end = len, wrong = 0;
+        for (uint32_t at = 0; at < len; at++) wrong += v->data[from + at] != data[at];
+        while (first < len && v->data[from + first] == data[first]) first++;
+        while (end > first && v->data[from + end - 1] == data[end - 1]) end--;
+        if (wrong >= best) continue;
+        best = wrong;
+        which = n + 1000 * !v->readable;
+        a = first;
+        z = end;
+    }
+    oracle_fault(f->oracle, "%s: block %llu reads as nothing that was written since it was durable (of %u versions %u is nearest, it differs within [%u, %u))", f->label,
+                 (unsigned long long)i, n, which, a, z);
+}
+
 static void read_block(struct ofile *f, uint64_t i, uint32_t from, uint32_t len, const uint8_t *data) {
     struct oblock *b = &f->block[i];
     if (!b->oldest) {
@@ -233,20 +300,12 @@ static void read_block(struct ofile *f, uint64_t i, uint32_t from, uint32_t len,
     for (struct version *v = b->oldest; v; v = v->next)
         if (v->readable && !memcmp(v->data + from, data, len)) seen = v;
     if (!seen) {
-        oracle_fault(f->oracle, "%s: block %llu reads as nothing that was written since it was durable", f->label, (unsigned long long)i);
+        tell_nearest(f, i, from, len, data);
         return;
     }
     if (len < BLOCK_BYTES) return; // a part of a block does not tell which version it is
     if (seen != b->newest) f->oracle->counts.rolled_back++;
-    drop_versions(b, seen);
-    while (seen->next) {
-        struct version *v = seen->next;
-        seen->next = v->next;
-        free(v);
-    }
-    b->newest = seen;
-    b->newest->acked = true;
-    b->uncertain = false;
+    cut_down_to(f->oracle, b, seen);
 }
 
 void ofile_stat(struct ofile *f, uint64_t size) {
@@ -259,8 +318,9 @@ void ofile_stat(struct ofile *f, uint64_t size) {
     if (size < f->low || size > f->high)
         oracle_fault(f->oracle, "%s: has %llu bytes after a crash, between %llu and %llu are possible", f->label, (unsigned long long)size,
                      (unsigned long long)f->low, (unsigned long long)f->high);
-    f->size = f->low = f->high = size;
-    f->size_uncertain = false;
+    f->size = size;
+    if (!f->size_straddles) f->low = f->high = size;
+    f->size_uncertain = f->size_straddles = false;
 }
 
 void ofile_read(struct ofile *f, uint64_t off, uint32_t asked, uint32_t got, const uint8_t *data) {

@@ -60,6 +60,7 @@ static bool run_while(struct run *r, const char *what, bool (*pred)(void *ctx)) 
 
 static bool not_serving(void *ctx) { return !array_serving(((struct run *)ctx)->array); }
 static bool not_over(void *ctx) { return !array_over(((struct run *)ctx)->array); }
+static bool preparing(void *ctx) { return !workload_prepared(((struct run *)ctx)->work); }
 static bool working(void *ctx) { return !workload_done(((struct run *)ctx)->work) && !oracle_faults(((struct run *)ctx)->oracle); }
 static bool checking(void *ctx) { return !workload_checked(((struct run *)ctx)->work); }
 static bool cut_pending(void *ctx) { return ((struct run *)ctx)->cut_in && working(ctx); }
@@ -68,6 +69,7 @@ static bool recovering_uncut(void *ctx) { return ((struct run *)ctx)->cut_in && 
 // ---- faults
 static void all_lost(struct run *r) {
     r->cut_in = 0;
+    if (r->o->trace) fprintf(stderr, "%14.9f ---- the power of all IOMs is cut\n", (double)world_now_ns(r->world) / 1e9);
     array_power_cut(r->array);
     oracle_crash(r->oracle);
 }
@@ -123,6 +125,7 @@ static bool run_story(struct run *r) {
     array_start(r->array);
     workload_start(r->work);
     if (!run_while(r, "the first start", not_serving)) return false;
+    if (!run_while(r, "what the run begins with", preparing)) return false;
     if (!fault_rounds(r)) return false;
     if (!run_while(r, "the end of the clients' work", working)) return false;
     workload_check(r->work);

@@ -38,9 +38,12 @@ static err co_write_at(struct client *c, struct ofile *of, struct mx_file *f, ui
     struct buf *b = buf_new(client_env(c)->mem, len);
     fill(c->w, b->data, len);
     struct owrite ow = {.off = off, .len = len, .data = b->data};
+    LOG(client_env(c), TRACE_DEBUG, "client %u writes %s [%llu, +%u): block %llu + %llu", c->n, ofile_label(of), (unsigned long long)off, len,
+        (unsigned long long)(off / BLOCK_BYTES), (unsigned long long)(off % BLOCK_BYTES));
     ofile_write_begin(of, &ow);
     err e = co_mx_write(client_mx(c), &op, f, off, (struct slice){b, 0, len});
     ofile_write_end(of, &ow, e == OK);
+    LOG(client_env(c), TRACE_DEBUG, "client %u wrote %s [%llu, +%u): %s", c->n, ofile_label(of), (unsigned long long)off, len, err_text(e));
     must(c, "a write", e);
     buf_unref(b);
     return e;
@@ -57,6 +60,8 @@ static void co_read_at(struct client *c, struct ofile *of, struct mx_file *f, ui
         e = co_mx_read(client_mx(c), &op, f, off, len, p, &got);
     } while (!e && crashes != oracle_crashes(c->w->oracle));
     must(c, "a read", e);
+    LOG(client_env(c), TRACE_DEBUG, "client %u read %s [%llu, +%u) got %u, begins %02x%02x%02x%02x: %s", c->n, ofile_label(of), (unsigned long long)off, len, got, p[0],
+        p[1], p[2], p[3], err_text(e));
     if (!e) ofile_read(of, off, len, got, p);
     mem_free(client_env(c)->mem, p);
 }
@@ -65,6 +70,7 @@ static void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f)
     struct mx_op op = {0};
     struct ofsync *s = ofile_fsync_begin(of);
     err e = co_mx_fsync(client_mx(c), &op, f, below(c->w, 2));
+    LOG(client_env(c), TRACE_DEBUG, "client %u fsynced %s: %s", c->n, ofile_label(of), err_text(e));
     ofile_fsync_end(of, s, e == OK);
     if (e == ERR_IO && oracle_crashes(c->w->oracle) > 0) return; // told once after a crash of all
     must(c, "an fsync", e);
@@ -81,6 +87,7 @@ static void co_look(struct client *c, struct ofile *of, struct handle h) {
         e = co_mx_getattr(client_mx(c), &op, h, &a);
     } while (!e && crashes != oracle_crashes(c->w->oracle));
     must(c, "a getattr", e);
+    if (!e) LOG(client_env(c), TRACE_DEBUG, "client %u sees %llu bytes in %s", c->n, (unsigned long long)a.size, ofile_label(of));
     if (!e) ofile_stat(of, a.size);
 }
 
@@ -112,8 +119,10 @@ static void co_truncate_own(struct client *c) {
     struct mx_setattr s = {.valid = SETATTR_SIZE, .size = size};
     struct mx_op op = {0};
     struct attr a;
+    LOG(client_env(c), TRACE_DEBUG, "client %u truncates %s from %llu to %llu", c->n, ofile_label(c->own), (unsigned long long)ofile_size(c->own), (unsigned long long)size);
     ofile_truncate_begin(c->own, size);
     err e = co_mx_setattr(client_mx(c), &op, c->own_h, &s, &a);
+    LOG(client_env(c), TRACE_DEBUG, "client %u truncated %s to %llu: %s", c->n, ofile_label(c->own), (unsigned long long)size, err_text(e));
     ofile_truncate_end(c->own, size, e == OK);
     must(c, "a truncate", e);
 }
@@ -265,6 +274,8 @@ void workload_start(struct workload *w) {
     for (uint32_t i = 0; i < w->o.mxs; i++) node_start(w->mx[i].node, mx_main, &w->mx[i]);
 }
 
+bool workload_prepared(const struct workload *w) { return w->prepared; }
+
 bool workload_done(const struct workload *w) {
     for (uint32_t i = 0; i < w->clients; i++)
         if (!w->client[i].done) return false;
@@ -279,7 +290,13 @@ void workload_check(struct workload *w) {
 bool workload_checked(const struct workload *w) { return w->checked == w->clients; }
 uint64_t workload_progress(const struct workload *w) { return w->progress; }
 
+static void dump_line(void *ctx, const char *text) { fprintf(stderr, "  %s\n", text); }
+
 void workload_dump(const struct workload *w) {
+    for (uint32_t i = 0; i < w->o.mxs; i++) {
+        fprintf(stderr, "mx %u waits for:\n", i);
+        env_dump(node_env(w->mx[i].node), dump_line, NULL);
+    }
     for (uint32_t i = 0; i < w->clients; i++)
         fprintf(stderr, "client %u (mx %u): op %u, %s\n", i, w->client[i].mx, w->client[i].ops, w->client[i].doing);
 }

@@ -13,6 +13,7 @@ struct workload_options {
 };
 struct workload *workload_create(struct array *a, struct oracle *o, const struct workload_options *w);
 void workload_start(struct workload *w);         // the MX nodes and their tasks
+bool workload_prepared(const struct workload *w); // what the run begins with is made, and on disk
 bool workload_done(const struct workload *w);    // every task did its ops
 void workload_check(struct workload *w);         // starts the last look: every file and every directory, read whole
 bool workload_checked(const struct workload *w);

@@ -182,16 +182,17 @@ static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct 
     return e;
 }
 
-static err co_raise_part(struct transfer *t, iom_id iom) {
+static err co_raise_end(struct transfer *t, bool durable) {
     uint64_t size;
-    return co_raise(t->m, t->op, t->o, (struct raise){.end = t->off + t->len}, &size);
+    return co_raise(t->m, t->op, t->o, (struct raise){.end = t->off + t->len, .durable = durable}, &size);
 }
+
+static err co_raise_part(struct transfer *t, iom_id iom) { return co_raise_end(t, false); }
 
 static err co_write_all(struct transfer *t, bool grows) {
     if (!grows) return co_parts(t, co_write_part);
-    uint64_t size;
     if (t->toughness == 2) {
-        err e = co_raise(t->m, t->op, t->o, (struct raise){.end = t->off + t->len, .durable = true}, &size);
+        err e = co_raise_end(t, true);
         return e ? e : co_parts(t, co_write_part);
     }
     // The raise beside the parts: a group of its own, since co_parts owns t->parts.
@@ -221,7 +222,12 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
         o->mtime_ns = env_wall_ns(m->env);
         if (!o->unsynced) o->unsynced_recoveries = m->map.recoveries;
         o->unsynced = o->unflushed = true;
+        uint64_t recoveries = m->map.recoveries;
         err e = co_write_all(&t, off + t.len > o->size);
+        if (!e && recoveries != m->map.recoveries) { // the size that it rested on may be lost while the data was sent again
+            o->unflushed = true;
+            e = co_raise_end(&t, t.toughness == 2);
+        }
         if (e != ERR_TRUNCATED) {
             if (!e) o->size = MAX(o->size, off + t.len);
             return e;

@@ -59,8 +59,10 @@ static void slot_give(struct mx *m, struct mx_iom *i, struct mx_slot *s) {
 static err co_try(struct mx *m, struct mx_op *op, iom_id iom, const struct msg *template, struct msg **reply) {
     struct call_opts o = {.cancelled = &op->cancelled, .cancel = &op->waiting};
     if (m->config.eio_after_ns) o.deadline_ns = op->since_ns + m->config.eio_after_ns;
+    struct msg *q = msg_copy(m->env->mem, template, false);
+    ((struct envelope *)q->body)->epoch = le64_of(hub_epoch(m->hub)); // the template may be of an epoch that is over
     m->stats.calls++;
-    return co_call(m->iom[iom.n].peer, msg_copy(m->env->mem, template, false), &o, reply);
+    return co_call(m->iom[iom.n].peer, q, &o, reply);
 }
 
 // The outcome of an unknown session when an earlier try may have been carried out: it cannot be told whether it was.
@@ -88,6 +90,7 @@ static err co_repeat(struct mx *m, struct mx_op *op, struct mx_target t, const s
             mx_map_stale(m);
         }
         m->stats.retries++;
+        LOG(m->env, TRACE_DEBUG, "mx: request %x to IOM %u again: %s", template->type, t.iom.n, err_text(e));
         e = co_mx_pause(m, op, pause_ns);
         if (e) return e;
         pause_ns = MIN(pause_ns * 2, MSEC(100));

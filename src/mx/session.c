@@ -33,8 +33,18 @@ static err co_ask_map(struct mx *m, iom_id iom, struct cluster_map *out) {
     return e;
 }
 
+// All IOMs lost their memory at once: what was written here and not fsynced may be gone, so nothing that rests on it is known any more.
+static void forget_unsynced(struct mx *m) {
+    LIST_FOR(&m->object_list, n) {
+        struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
+        o->size = o->learned_ns = 0; // the next write raises it, the next read asks
+        o->unflushed = false;
+    }
+}
+
 static void map_take(struct mx *m, const struct cluster_map *n) {
     bool news = !m->map_known || n->version > m->map.version;
+    if (m->map_known && n->recoveries != m->map.recoveries) forget_unsynced(m);
     if (news) m->map = *n;
     m->map_known = true;
     m->map_stale = false;
