@@ -12,7 +12,7 @@
 // journal and of the stream is one order.
 #include "iom/name_inside.h"
 
-#define TAIL_BYTES_MAX MIB(1) // more not known durable there: a flush is asked for at once
+#define TAIL_BYTES_MAX KIB(256) // more not known durable there: both flush at once, or the journals could not be trimmed
 
 void mirror_init(struct names *n) {
     struct mirror *m = &n->mirror;
@@ -127,8 +127,11 @@ static void mirror_applied(void *arg, struct batch *b) {
     c->note = tail_note_new(c->n->mem, m->epoch, c->number, ops, len);
     list_push_back(&m->tail, &c->note->node);
     m->tail_bytes += len;
-    bool hurry = m->tail_bytes > TAIL_BYTES_MAX;
-    if (hurry) m->asked = c->number;
+    bool hurry = m->tail_bytes > TAIL_BYTES_MAX && m->asked <= m->durable_there;
+    if (hurry) {
+        m->asked = c->number;
+        waitq_wake_all(c->n->env, &c->n->tick); // and the housekeeper flushes here
+    }
     struct msg *msg = mirror_msg(c->n, ops, len, hurry ? MIRROR_SYNC : 0);
     struct post_mirror *p = (void *)msg->body;
     p->epoch = le64_of(m->epoch);
@@ -237,7 +240,6 @@ static err co_ward_take(struct names *n, const struct msg *msg) {
         return ERR_FORMAT; // a hole in an ordered stream
     }
     if (le32_get(p->flags) & MIRROR_SYNC) m->ward_sync_wanted = m->ward_number;
-    m->ward_owner_durable = MAX(m->ward_owner_durable, le64_get(p->durable));
     return OK;
 }
 
@@ -305,6 +307,10 @@ void names_receive(struct names *n, iom_id from, struct msg *m) {
         mirror_acked(n, (const void *)m->body);
         msg_free(m);
     } else if (m->type == MSG_MIRROR && iom_eq(from, n->ward)) {
+        // What the owner has on its disk need not be kept for it: told at once, for applying a batch may wait for just that room.
+        const struct post_mirror *p = (const void *)m->body;
+        if (m->body_len >= sizeof *p) n->mirror.ward_owner_durable = MAX(n->mirror.ward_owner_durable, le64_get(p->durable));
+        tail_trim(n, &n->mirror.ward_tail, n->mirror.ward_owner_durable);
         list_push_back(&n->mirror.arrived, &m->node);
         waitq_wake_all(n->env, &n->mirror.work);
     } else {

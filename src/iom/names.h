@@ -24,6 +24,12 @@ struct names *names_create(struct env *e, struct store *s, const struct names_po
 void co_names_stop(struct names *n, bool harden); // ends its tasks; harden: syncs what was committed
 void names_destroy(struct names *n);
 
+// Replies (bodies in wire/format.h): LOOKUP, GETATTR, OPEN, SETATTR, CREATE, MKDIR, SYMLINK, LINK rep_attr; RAISE, SYNC_META, END_DURABLE rep_size;
+// READLINK, GETXATTR, LISTXATTR the envelope and a payload; all others the envelope alone. LOOKUP knows "." and "..".
+// SESSION_OPEN, RENEW, CLOSE: a bare req_head. The first RENEW after a recovery names in its payload what the session has open here (wire_handles).
+// OPEN and RELEASE say that a session has an object open or not, however often: the MX counts. A request that changes something carries seq != 0.
+// names_port.co_call must end when the peer is lost (deadline or broken connection), or co_names_stop waits for it. Between IOMs, also in recovery, calls
+// go through from the phase 0 of both on; MXs are kept out by the caller until the last phase is over. Phase 0 begins on new or stopped names.
 // ---- service. Every call of an MX or IOM with a type in names' table; answers with hub_reply, I10: only when the proxy has what the reply shows.
 bool names_takes(uint16_t type);
 void co_names_call(struct names *n, struct inbound *in);   // runs in the task of the request

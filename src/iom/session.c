@@ -118,6 +118,8 @@ static err co_slot_read(struct request *r, struct name_slot *s, uint8_t *val, ui
     return OK;
 }
 
+#define SLOTS_MAX 65536u // of one session and IOM
+
 static struct name_slot *slot_of(struct request *r) {
     struct name_slot *s = map_get(&r->session->slots, r->slot);
     if (s != NULL) return s;
@@ -145,6 +147,7 @@ static err co_slot_repeat(struct request *r, struct name_slot *s, struct msg **s
 
 // OK and r->stored: the request was done before, *stored and *result are its reply. OK alone: it may run, slot_give follows.
 err co_slot_take(struct request *r, struct msg **stored, err *result) {
+    if (r->slot >= SLOTS_MAX) return ERR_INVAL;
     struct name_slot *s = slot_of(r);
     while (s->running) {
         if (s->known && r->seq < s->seq) return ERR_SESSION;
