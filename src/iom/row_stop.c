@@ -33,7 +33,8 @@ static void add_parity(struct holds *h, struct pseg *p) {
     for (uint8_t k = 0; k < p->n; k++) {
         uint64_t number = p->s.n | ROW_KEY_HELD | (uint64_t)k << ROW_KEY_HELD_K_SHIFT;
         struct acc *frozen = p->frozen[k], *open = p->open[k];
-        if (frozen && p->state != P_SETTLING) add(h, &p->s, number, &frozen->l, frozen->version, 0, k);
+        bool on_disk = frozen && frozen->taken && p->state == P_SETTLING; // at all participants
+        if (frozen && !on_disk) add(h, &p->s, number, &frozen->l, frozen->version, 0, k);
         if (open) add(h, &p->s, number | ROW_KEY_HELD_OPEN, &open->l, open->version - 1, open->end, k);
     }
 }
