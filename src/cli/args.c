@@ -53,7 +53,8 @@ static bool take(const struct option_row *r, const char *value) {
 }
 
 static bool wrong_count(const struct command *c, int found, int min) {
-    fail(EXIT_USAGE, "%s: %s; usage: %s", c->name, found < min ? "an argument is missing" : "too many arguments", c->synopsis);
+    fail(EXIT_USAGE, "%s: %s; usage: %s", c->name, found < min ? "an argument is missing" : "too many arguments",
+         c->synopsis);
     return false;
 }
 

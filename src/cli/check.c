@@ -1,8 +1,9 @@
-// mendfs check (fsck): online the running array verifies its rows; offline this process opens all stores and verifies them, then
-// the rows, by the IOMs' own code: each store gets its rows, which ask each other over the sockets of the IOMs that do not run.
+// mendfs check (fsck): online the running array verifies its rows; offline this process opens all stores and verifies
+// them, then the rows, by the IOMs' own code: each store gets its rows, which ask each other over the sockets of the
+// IOMs that do not run.
 //
-// Offline, what was not stopped cleanly has updates that no recovery has settled. Only the stores are verified then, and they are
-// left as unclean as they were, so that the next start recovers.
+// Offline, what was not stopped cleanly has updates that no recovery has settled. Only the stores are verified then,
+// and they are left as unclean as they were, so that the next start recovers.
 #include "cli/cli.h"
 #include "cli/proc.h"
 #include "cli/tool.h"
@@ -221,11 +222,15 @@ static bool co_names_verify(struct offline *o) {
 
 // ---- offline: the rows
 static void drop_post(void *ctx, iom_id to, struct msg *m) { msg_free(m); }
-static struct msg *make_msg(void *ctx, uint16_t type, uint32_t len) { return hub_msg(((struct member *)ctx)->hub, type, len); }
+static struct msg *make_msg(void *ctx, uint16_t type, uint32_t len) {
+    return hub_msg(((struct member *)ctx)->hub, type, len);
+}
 static err co_ask_peer(void *ctx, iom_id to, struct msg *q, struct msg **reply) {
     return co_call(((struct member *)ctx)->peer[to.n], q, &(struct call_opts){0}, reply);
 }
-static err co_no_end(void *ctx, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) { return ERR_STOPPED; }
+static err co_no_end(void *ctx, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) {
+    return ERR_STOPPED;
+}
 static void no_touch(void *ctx, struct handle h, uint64_t mtime_ns) {}
 
 struct row_question {
@@ -259,7 +264,12 @@ static err rows_open(struct member *m) {
     m->hub = hub_create(e, &h);
     for (uint8_t i = 0; i < c->ioms; i++)
         if (i != m->iom) m->peer[i] = hub_peer(m->hub, (iom_id){i}, c->iom[i].at);
-    struct rows_port port = {.ctx = m, .post = drop_post, .msg = make_msg, .co_call = co_ask_peer, .co_end_durable = co_no_end, .touch = no_touch};
+    struct rows_port port = {.ctx = m,
+                             .post = drop_post,
+                             .msg = make_msg,
+                             .co_call = co_ask_peer,
+                             .co_end_durable = co_no_end,
+                             .touch = no_touch};
     m->rows = rows_create(e, m->store, (iom_id){m->iom}, &port, NULL);
     return hub_listen(m->hub, c->iom[m->iom].at);
 }
@@ -335,15 +345,19 @@ static uint8_t count_running(const struct conf *c) {
 static int check(struct check *c) {
     uint8_t running = count_running(c->conf);
     if (running && running < c->conf->ioms)
-        return fail(2, "only %u of %u IOMs run: start all (mendfs up) or none (mendfs down), then check", running, c->conf->ioms);
+        return fail(2, "only %u of %u IOMs run: start all (mendfs up) or none (mendfs down), then check", running,
+                    c->conf->ioms);
     if (!running && !socket_dirs_ensure(c->conf)) return 2;
     tool_run(c->conf->cluster, running ? co_check_online : co_check_offline, c);
     if (!c->ran) return fail(2, "could not check%s; the reasons stand above", c->sum.faults ? " everything" : "");
     if (c->unrecovered && !c->sum.faults)
-        return fail(2, "the stores are sound (%llu blocks), but the array was not stopped cleanly: its names and rows can be verified "
-                       "once it has recovered (mendfs up, then mendfs check)", (unsigned long long)c->sum.blocks);
-    say("%llu rows verified, %llu blocks, %llu faults", (unsigned long long)c->sum.rows, (unsigned long long)c->sum.blocks,
-        (unsigned long long)c->sum.faults);
+        return fail(2,
+                    "the stores are sound (%llu blocks), but the array was not stopped cleanly: its names and rows can "
+                    "be verified "
+                    "once it has recovered (mendfs up, then mendfs check)",
+                    (unsigned long long)c->sum.blocks);
+    say("%llu rows verified, %llu blocks, %llu faults", (unsigned long long)c->sum.rows,
+        (unsigned long long)c->sum.blocks, (unsigned long long)c->sum.faults);
     return c->sum.faults ? 1 : 0;
 }
 
@@ -362,9 +376,13 @@ static int check_run(int argc, char **argv) {
 }
 
 const struct command cmd_check = {
-    "check", "mendfs check [--dir DIR]", "Verifies every invariant (fsck), of a running array or of one that is stopped",
-    "Running: every row's parity equals its data, and every checksum holds; best while nobody writes. Stopped: the stores' trees\n"
+    "check",
+    "mendfs check [--dir DIR]",
+    "Verifies every invariant (fsck), of a running array or of one that is stopped",
+    "Running: every row's parity equals its data, and every checksum holds; best while nobody writes. Stopped: the "
+    "stores' trees\n"
     "and allocators too, and all names. Nothing is changed. After a crash it has to run once first, as only\n"
-    "recovery settles what was under way. Exit status: 0 clean, 1 faults (each is a line before the summary), 2 could not run.\n",
+    "recovery settles what was under way. Exit status: 0 clean, 1 faults (each is a line before the summary), 2 could "
+    "not run.\n",
     check_run,
 };

@@ -1,4 +1,5 @@
-// Starting daemons: this very program once more, apart from the terminal, with a pipe by which it tells when it is ready.
+// Starting daemons: this very program once more, apart from the terminal, with a pipe by which it tells when it is
+// ready.
 #include "cli/proc.h"
 #include "host/loop.h"
 
@@ -114,7 +115,8 @@ static void hear(const char *dir, struct child *c) {
 static void too_late(const char *dir, struct child *c) {
     char last[400];
     bool has = log_last_error(dir, c->p.name, c->log_from, last, sizeof last);
-    snprintf(c->said, sizeof c->said, "it was not ready in time and was killed%s%s", has ? "; its log says: " : "", has ? last : "");
+    snprintf(c->said, sizeof c->said, "it was not ready in time and was killed%s%s", has ? "; its log says: " : "",
+             has ? last : "");
     c->said_len = (uint32_t)strlen(c->said);
     finish(dir, c);
 }

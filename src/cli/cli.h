@@ -26,10 +26,11 @@ struct command {
 const struct command *command_find(const char *name); // NULL: there is none
 extern const struct command *const commands[];        // NULL-terminated, in the order of `mendfs help`
 
-extern const struct command cmd_up, cmd_down, cmd_status, cmd_iom, cmd_mount, cmd_start_iom, cmd_stop_iom, cmd_policy, cmd_check,
-    cmd_watch, cmd_nfs, cmd_replace_iom, cmd_scrub, cmd_export, cmd_version, cmd_help;
+extern const struct command cmd_up, cmd_down, cmd_status, cmd_iom, cmd_mount, cmd_start_iom, cmd_stop_iom, cmd_policy,
+    cmd_check, cmd_watch, cmd_nfs, cmd_replace_iom, cmd_scrub, cmd_export, cmd_version, cmd_help;
 
-// ---- saying (say.c). Errors are sentences that name the thing, the cause and the next step; the last line is the error.
+// ---- saying (say.c). Errors are sentences that name the thing, the cause and the next step; the last line is the
+// error.
 int fail(int status, const char *fmt, ...) PRINTF_LIKE(2, 3); // "mendfs: " and the sentence to stderr; returns status
 void say(const char *fmt, ...) PRINTF_LIKE(1, 2);             // a line to stdout
 void warn(const char *fmt, ...) PRINTF_LIKE(1, 2);            // a line to stderr
@@ -63,7 +64,7 @@ struct conf {
 };
 #define DIR_LEN_MAX 3000u // so that every path in it fits PATH_MAX
 void path_make(char out[PATH_MAX], const char *fmt, ...) PRINTF_LIKE(2, 3);
-bool dir_resolve(const char *dir, char out[PATH_MAX]);       // NULL: the default; absolute, need not exist; says why not
+bool dir_resolve(const char *dir, char out[PATH_MAX]); // NULL: the default; absolute, need not exist; says why not
 void mount_default(char out[PATH_MAX]);
 // The absolute path of a mount point without looking at what is mounted there, which may be dead or hung. Says why not.
 bool mount_resolve(const char *at, char out[PATH_MAX]);

@@ -1,5 +1,5 @@
-// cluster.conf: who belongs to the cluster of a folder, as JSON. Written by `up` before the stores are made ("made": false)
-// and once more when they all are, each time as a whole; read strictly.
+// cluster.conf: who belongs to the cluster of a folder, as JSON. Written by `up` before the stores are made ("made":
+// false) and once more when they all are, each time as a whole; read strictly.
 //
 //   { "format": 1, "made": true, "dir": DIR, "cluster": 32 hex digits, "mount": MNT,
 //     "ioms": [ { "store": "iom-0/store", "size": bytes, "at": "unix:DIR/run/iom-0.sock" }, ... ] }
@@ -87,9 +87,10 @@ static const char *conf_parse(json_t *j, struct conf *c) {
     int format, made;
     const char *cluster, *mount, *dir;
     if (json_unpack(j, "{s:i}", "format", &format)) return "it has no format number";
-    if (format != CONF_FORMAT) return "it is of another format than this version of mendfs writes; use the version that made it";
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s:o}", "format", &format, "made", &made, "dir", &dir,
-                       "cluster", &cluster, "mount", &mount, "ioms", &list)) {
+    if (format != CONF_FORMAT)
+        return "it is of another format than this version of mendfs writes; use the version that made it";
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s:o}", "format", &format, "made", &made, "dir",
+                       &dir, "cluster", &cluster, "mount", &mount, "ioms", &list)) {
         snprintf(why, sizeof why, "%s", e.text);
         return why;
     }
@@ -139,8 +140,8 @@ static json_t *conf_json(const struct conf *c) {
     for (uint8_t i = 0; i < c->ioms; i++)
         json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "store", c->iom[i].store, "size",
                                               (json_int_t)c->iom[i].size_bytes, "at", c->iom[i].at));
-    json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:o}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir, "cluster",
-                          hex, "mount", c->mount, "ioms", list);
+    json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:o}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir,
+                          "cluster", hex, "mount", c->mount, "ioms", list);
     return j;
 }
 

@@ -148,8 +148,11 @@ bool socket_dir_choose(const char *dir, char out[PATH_MAX]) {
         path_make(out, "%s/mendfs-%016llx", runtime, (unsigned long long)hash64(dir, strlen(dir), 0));
         if (socket_dir_fits(out)) return true;
     }
-    fail(1, "the path %s is too long for sockets (of %u bytes at most, with their names), and %s is no writable short folder to "
-            "put them in; choose a shorter --dir", dir, SOCKET_PATH_MAX, runtime ? runtime : "XDG_RUNTIME_DIR, which is not set,");
+    fail(1,
+         "the path %s is too long for sockets (of %u bytes at most, with their names), and %s is no writable short "
+         "folder to "
+         "put them in; choose a shorter --dir",
+         dir, SOCKET_PATH_MAX, runtime ? runtime : "XDG_RUNTIME_DIR, which is not set,");
     return false;
 }
 
@@ -177,7 +180,8 @@ void socket_dirs_remove(const struct conf *c) {
     path_make(own, "%s/run/", c->dir);
     for (uint8_t i = 0; i < c->ioms; i++) {
         path_make(path, "%s", c->iom[i].at + strlen("unix:"));
-        if (strncmp(c->iom[i].at, "unix:/", 6) || !strncmp(path, own, strlen(own)) || !strstr(path, "/mendfs-")) continue;
+        if (strncmp(c->iom[i].at, "unix:/", 6) || !strncmp(path, own, strlen(own)) || !strstr(path, "/mendfs-"))
+            continue;
         unlink(path); // of an IOM that was killed
         *strrchr(path, '/') = 0;
         rmdir(path);  // when the last socket is gone

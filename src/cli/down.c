@@ -1,5 +1,5 @@
-// mendfs down: unmounts, then stops the IOMs. It needs nothing from the array, which may be stopped or hang: it knows the
-// daemons by their pid files and the mounts by the kernel's table.
+// mendfs down: unmounts, then stops the IOMs. It needs nothing from the array, which may be stopped or hang: it knows
+// the daemons by their pid files and the mounts by the kernel's table.
 #include "cli/cli.h"
 #include "cli/mounts.h"
 #include "cli/start.h"
@@ -37,7 +37,8 @@ static void tell_busy(struct down *d, const char *at) {
 // An unmount that hangs waits for the array, by its MX: without that MX it ends.
 static void unmount_hung(struct down *d, const char *at) {
     struct proc *p = mx_of(d, at);
-    warn("%s does not let itself be unmounted within %u s; it is detached and its daemon killed", at, UNMOUNT_LIMIT_MS / 1000);
+    warn("%s does not let itself be unmounted within %u s; it is detached and its daemon killed", at,
+         UNMOUNT_LIMIT_MS / 1000);
     if (p) proc_kill(p, SIGKILL);
     unmount_now(at, true, UNMOUNT_LIMIT_MS);
 }
@@ -87,11 +88,15 @@ static int down(struct down *d, const struct conf *c) {
     source_of(c, source);
     if (c->ioms) unmount_all(d, source);
     mx_end(d);
-    if (d->busy) return fail(1, "not stopped: %u of %u mounts could not be unmounted; the reasons stand above", d->busy, d->mounts);
+    if (d->busy)
+        return fail(1, "not stopped: %u of %u mounts could not be unmounted; the reasons stand above", d->busy,
+                    d->mounts);
     uint32_t ended, killed = ioms_stop(d->dir, ~0u, &ended);
     socket_dirs_remove(c);
     if (!ended && !d->mx_len && !d->mounts) say("stopped already: nothing of %s runs", d->dir);
-    else say("stopped: %u IOMs and %u mounts%s", ended, MAX(d->mounts, d->mx_len), killed ? "; some had to be killed, see above" : "");
+    else
+        say("stopped: %u IOMs and %u mounts%s", ended, MAX(d->mounts, d->mx_len),
+            killed ? "; some had to be killed, see above" : "");
     return 0;
 }
 
@@ -128,9 +133,12 @@ static int down_run(int argc, char **argv) {
 }
 
 const struct command cmd_down = {
-    "down", "mendfs down [--dir DIR] [--force]", "Unmounts everything and stops the IOMs cleanly; the data stays",
+    "down",
+    "mendfs down [--dir DIR] [--force]",
+    "Unmounts everything and stops the IOMs cleanly; the data stays",
     "  --force       detaches a mount that is in use; without it such a mount is named and nothing stops\n\n"
-    "It works while the array is stopped or hangs. A daemon that does not end in time is killed, and `down` says so: nothing\n"
+    "It works while the array is stopped or hangs. A daemon that does not end in time is killed, and `down` says so: "
+    "nothing\n"
     "that was promised is lost by that, the next start recovers. Exit status 0 also if nothing ran.\n",
     down_run,
 };

@@ -11,12 +11,17 @@ static const char overview[] =
     "  mendfs down                   stop it; the data stays\n\n"
     "Commands:\n";
 static const char common[] =
-    "\nEvery command that works on a cluster takes --dir DIR, the folder that holds all of it: stores, sockets, pid files,\n"
-    "logs (DIR/log/NAME). Its default: /var/lib/mendfs for root, else ~/.local/share/mendfs. Options may stand anywhere\n"
-    "(--dir DIR or --dir=DIR). A SIZE is a number of bytes or like 512M, 8G. The last line that a command writes is its summary\n"
+    "\nEvery command that works on a cluster takes --dir DIR, the folder that holds all of it: stores, sockets, pid "
+    "files,\n"
+    "logs (DIR/log/NAME). Its default: /var/lib/mendfs for root, else ~/.local/share/mendfs. Options may stand "
+    "anywhere\n"
+    "(--dir DIR or --dir=DIR). A SIZE is a number of bytes or like 512M, 8G. The last line that a command writes is "
+    "its summary\n"
     "or its error. Exit status: 0 done, 1 not done, 2 wrong usage, unless `mendfs help COMMAND` says otherwise.\n";
 
-static void help_one(const struct command *c) { printf("%s\n\n%s.\n%s%s", c->synopsis, c->brief, *c->help ? "\n" : "", c->help); }
+static void help_one(const struct command *c) {
+    printf("%s\n\n%s.\n%s%s", c->synopsis, c->brief, *c->help ? "\n" : "", c->help);
+}
 
 static int help_run(int argc, char **argv) {
     static const struct option_row options[] = {{0}};
@@ -42,5 +47,6 @@ static int version_run(int argc, char **argv) {
     return 0;
 }
 
-const struct command cmd_help = {"help", "mendfs help [COMMAND]", "Explains a command, or lists them all", "", help_run};
+const struct command cmd_help = {"help", "mendfs help [COMMAND]", "Explains a command, or lists them all", "",
+                                 help_run};
 const struct command cmd_version = {"version", "mendfs version", "Tells the version", "", version_run};

@@ -1,7 +1,7 @@
 // mendfs iom: the daemon of one IOM.
 //
-// It looks into the store before it starts (whose it is, whether it is in use), so that who starts it hears the reason. "Ready"
-// is told when the IOM answers at its own address that its store is open.
+// It looks into the store before it starts (whose it is, whether it is in use), so that who starts it hears the reason.
+// "Ready" is told when the IOM answers at its own address that its store is open.
 #include "cli/cli.h"
 #include "cli/tool.h"
 
@@ -43,7 +43,9 @@ static bool co_store_fits(struct iom_daemon *m) {
     char why[160] = "";
     err r = disk_open(e, &a, &d);
     if (r) {
-        const char *cause = r == ERR_NOENT ? "it is missing; put it back" : m->d.error.text[0] ? m->d.error.text : err_text(r);
+        const char *cause = r == ERR_NOENT       ? "it is missing; put it back"
+                            : m->d.error.text[0] ? m->d.error.text
+                                                 : err_text(r);
         return daemon_fail(&m->d, "the store %s cannot be opened: %s", m->store, cause), false;
     }
     r = co_store_peek(d, &id, &incarnation, why);
@@ -52,8 +54,8 @@ static bool co_store_fits(struct iom_daemon *m) {
     const char *fault = store_fault(m, &id);
     if (fault) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, fault), false;
     memcpy(m->conf.cluster, id.cluster, 16);
-    LOG(e, TRACE_INFO, "IOM %u of %u begins: pid %d, store %s, incarnation so far %llu, listens at %s", id.iom, id.array_ioms,
-        (int)getpid(), m->store, (unsigned long long)incarnation, m->config.listen);
+    LOG(e, TRACE_INFO, "IOM %u of %u begins: pid %d, store %s, incarnation so far %llu, listens at %s", id.iom,
+        id.array_ioms, (int)getpid(), m->store, (unsigned long long)incarnation, m->config.listen);
     return true;
 }
 
@@ -119,7 +121,8 @@ static void iom_task(void *arg) {
         m->runs = false;
         m->status = m->why || !m->stop_asked;
         if (m->status)
-            daemon_fail(&m->d, "IOM %u ended: %s", (unsigned)m->id, m->d.error.text[0] ? m->d.error.text : err_text(m->why));
+            daemon_fail(&m->d, "IOM %u ended: %s", (unsigned)m->id,
+                        m->d.error.text[0] ? m->d.error.text : err_text(m->why));
         else LOG(e, TRACE_INFO, "IOM %u has stopped cleanly", (unsigned)m->id);
     }
     loop_stop(m->d.l);
@@ -129,10 +132,16 @@ static void iom_task(void *arg) {
 // Until nodes authenticate each other, whoever reaches the port can read and write everything.
 static bool listens_privately(struct iom_daemon *m, bool insecure) {
     const char *at = m->config.listen;
-    if (!strncmp(at, "unix:", 5) || !strncmp(at, "127.", 4) || !strncmp(at, "[::1]:", 6) || !strncmp(at, "localhost:", 10)) return true;
+    if (!strncmp(at, "unix:", 5) || !strncmp(at, "127.", 4) || !strncmp(at, "[::1]:", 6) ||
+        !strncmp(at, "localhost:", 10))
+        return true;
     if (!insecure)
-        return daemon_fail(&m->d, "--listen %s is open to the network, and nodes do not authenticate each other yet: whoever reaches it "
-                                  "has all data. Use a loopback address or unix:PATH, or add --insecure", at), false;
+        return daemon_fail(&m->d,
+                           "--listen %s is open to the network, and nodes do not authenticate each other yet: whoever "
+                           "reaches it "
+                           "has all data. Use a loopback address or unix:PATH, or add --insecure",
+                           at),
+               false;
     warn("IOM %u listens at %s: whoever reaches that address has all data", (unsigned)m->id, at);
     return true;
 }
@@ -155,7 +164,9 @@ static bool disk_path_set(struct iom_daemon *m) {
 
 static bool configure(struct iom_daemon *m, const char *store, const char *listen) {
     if (m->conf.ioms && m->id >= m->conf.ioms)
-        return daemon_fail(&m->d, "there is no IOM %u in %s: they are 0 to %u", (unsigned)m->id, m->conf.dir, m->conf.ioms - 1), false;
+        return daemon_fail(&m->d, "there is no IOM %u in %s: they are 0 to %u", (unsigned)m->id, m->conf.dir,
+                           m->conf.ioms - 1),
+               false;
     if (!m->conf.ioms && (!store || !listen))
         return daemon_fail(&m->d, "without a cluster.conf (--dir) both --store and --listen are needed"), false;
     if (store && (store[0] != '/' || strlen(store) >= DIR_LEN_MAX))
@@ -163,7 +174,8 @@ static bool configure(struct iom_daemon *m, const char *store, const char *liste
     if (store) path_make(m->store, "%s", store);
     else conf_store_path(&m->conf, (uint8_t)m->id, m->store);
     if (!listen) listen = m->conf.iom[m->id].at;
-    if (strlen(listen) >= sizeof m->config.listen) return daemon_fail(&m->d, "--listen %.120s is too long", listen), false;
+    if (strlen(listen) >= sizeof m->config.listen)
+        return daemon_fail(&m->d, "--listen %.120s is too long", listen), false;
     snprintf(m->config.listen, sizeof m->config.listen, "%s", listen);
     m->config.store.cache_bytes = CACHE_BYTES / 4;
     m->config.rows.cache_bytes = CACHE_BYTES / 4 * 3;
@@ -198,8 +210,13 @@ static int iom_run(int argc, char **argv) {
     bool insecure = false;
     m.id = UINT64_MAX;
     const struct option_row options[] = {
-        {"--dir", OPT_TEXT, &dir}, {"--id", OPT_NUMBER, &m.id, 0, ARRAY_IOMS_MAX - 1}, {"--store", OPT_TEXT, &store},
-        {"--listen", OPT_TEXT, &listen}, {"--insecure", OPT_FLAG, &insecure}, {"--ready-fd", OPT_NUMBER, &ready_fd, 3, 1023}, {0},
+        {"--dir", OPT_TEXT, &dir},
+        {"--id", OPT_NUMBER, &m.id, 0, ARRAY_IOMS_MAX - 1},
+        {"--store", OPT_TEXT, &store},
+        {"--listen", OPT_TEXT, &listen},
+        {"--insecure", OPT_FLAG, &insecure},
+        {"--ready-fd", OPT_NUMBER, &ready_fd, 3, 1023},
+        {0},
     };
     if (!args_parse(&cmd_iom, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
     m.d.lock_fd = -1;
@@ -207,16 +224,20 @@ static int iom_run(int argc, char **argv) {
     if (m.d.ready_fd >= 0) fcntl(m.d.ready_fd, F_SETFD, FD_CLOEXEC);
     if (m.id == UINT64_MAX) return fail(EXIT_USAGE, "iom: --id is missing; usage: %s", cmd_iom.synopsis);
     snprintf(m.d.name, sizeof m.d.name, "iom-%u", (unsigned)m.id);
-    if (!conf_find(&m, dir, store && listen) || !configure(&m, store, listen) || !listens_privately(&m, insecure)) return 1;
+    if (!conf_find(&m, dir, store && listen) || !configure(&m, store, listen) || !listens_privately(&m, insecure))
+        return 1;
     return iom_daemon_run(&m);
 }
 
 const struct command cmd_iom = {
-    "iom", "mendfs iom --dir DIR --id N [--store PATH] [--listen AT] [--insecure]", "Runs one IOM in the foreground (for service managers)",
+    "iom",
+    "mendfs iom --dir DIR --id N [--store PATH] [--listen AT] [--insecure]",
+    "Runs one IOM in the foreground (for service managers)",
     "  --id N        its position in the array\n"
     "  --store PATH  instead of what DIR/cluster.conf says: a file or a block device; absolute\n"
     "  --listen AT   likewise: unix:PATH or HOST:PORT. Without --insecure only Unix sockets and loopback addresses\n"
-    "  --ready-fd N  writes a line to that descriptor: \"ok\" once it runs and has its store open, else what went wrong\n\n"
+    "  --ready-fd N  writes a line to that descriptor: \"ok\" once it runs and has its store open, else what went "
+    "wrong\n\n"
     "SIGTERM and SIGINT stop it cleanly. SIGUSR1 writes to the log what each of its tasks waits for.\n",
     iom_run,
 };

@@ -58,6 +58,9 @@ const struct command cmd_start_iom = {
     "0 also if it runs already. Whether it serves depends on the others too: see `mendfs status`.\n", start_run,
 };
 const struct command cmd_stop_iom = {
-    "stop-iom", "mendfs stop-iom ID [--dir DIR]", "Stops one IOM cleanly",
-    "The array goes on without it as far as it can, with nothing to spare; `mendfs start-iom ID` brings it back.\n", stop_run,
+    "stop-iom",
+    "mendfs stop-iom ID [--dir DIR]",
+    "Stops one IOM cleanly",
+    "The array goes on without it as far as it can, with nothing to spare; `mendfs start-iom ID` brings it back.\n",
+    stop_run,
 };

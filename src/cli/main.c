@@ -5,8 +5,9 @@
 #include <string.h>
 
 const struct command *const commands[] = {
-    &cmd_up,     &cmd_down,  &cmd_status, &cmd_watch,       &cmd_check,  &cmd_policy, &cmd_start_iom, &cmd_stop_iom, &cmd_replace_iom,
-    &cmd_scrub,  &cmd_mount, &cmd_iom,    &cmd_nfs,         &cmd_export, &cmd_version, &cmd_help,     NULL,
+    &cmd_up,        &cmd_down,     &cmd_status,      &cmd_watch, &cmd_check, &cmd_policy,
+    &cmd_start_iom, &cmd_stop_iom, &cmd_replace_iom, &cmd_scrub, &cmd_mount, &cmd_iom,
+    &cmd_nfs,       &cmd_export,   &cmd_version,     &cmd_help,  NULL,
 };
 
 const struct command *command_find(const char *name) {

@@ -1,5 +1,5 @@
-// Making a cluster: its folder, its first map, its stores. cluster.conf says "made": false until all stores stand, so that
-// an interrupted making is known and begun anew.
+// Making a cluster: its folder, its first map, its stores. cluster.conf says "made": false until all stores stand, so
+// that an interrupted making is known and begun anew.
 #include "cli/make.h"
 #include "cli/tool.h"
 #include "cluster/register.h"
@@ -42,7 +42,8 @@ bool folder_make_private(const char *dir) {
     char conf[PATH_MAX];
     struct stat st;
     path_make(conf, "%s/cluster.conf", dir);
-    if (stat(dir, &st) == 0 && access(conf, F_OK) && !folder_is_free(dir)) return false; // somebody's folder stays as it is
+    if (stat(dir, &st) == 0 && access(conf, F_OK) && !folder_is_free(dir))
+        return false; // somebody's folder stays as it is
     if (!dir_make(dir, 0700)) return false;
     if (stat(dir, &st) || !S_ISDIR(st.st_mode)) return fail(0, "%s is no folder", dir);
     if (st.st_uid != geteuid()) return fail(0, "the folder %s belongs to another user; choose another --dir", dir);
@@ -150,8 +151,8 @@ bool cluster_make(struct conf *c) {
     struct making m = {.c = c};
     char size[24];
     if (c->iom[0].size_bytes < STORE_BYTES_MIN)
-        return fail(0, "--size %s is too small for a store; the minimum is %lluM", size_text(c->iom[0].size_bytes, size),
-                    (unsigned long long)(STORE_BYTES_MIN >> 20));
+        return fail(0, "--size %s is too small for a store; the minimum is %lluM",
+                    size_text(c->iom[0].size_bytes, size), (unsigned long long)(STORE_BYTES_MIN >> 20));
     if (!room_is_there(c) || !conf_save(c)) return false;
     first_map(&m);
     tool_run(c->cluster, co_make_stores, &m);

@@ -2,8 +2,9 @@
 //
 //   starting --array runs, mounted--> serving --umount by hand, or SIGTERM: a child unmounts--> ending --> gone
 //
-// The MX never unmounts by itself in its own thread: the kernel may first want to write back what is dirty, through this very
-// MX. A busy mount is detached at SIGTERM: the one who stops it is a service manager; `mendfs down` asks first.
+// The MX never unmounts by itself in its own thread: the kernel may first want to write back what is dirty, through
+// this very MX. A busy mount is detached at SIGTERM: the one who stops it is a service manager; `mendfs down` asks
+// first.
 #include "cli/cli.h"
 #include "cli/mounts.h"
 #include "cli/start.h"
@@ -65,7 +66,8 @@ static void on_unmounter_ended(void *arg, uint32_t events) {
     m->unmounter = 0;
     int eno = unmount_result(status);
     if (eno == EBUSY && !m->detached) {
-        LOG(loop_env(m->d.l), TRACE_WARN, "%s is busy and is detached: who has files open there gets errors from now on", m->at);
+        LOG(loop_env(m->d.l), TRACE_WARN,
+            "%s is busy and is detached: who has files open there gets errors from now on", m->at);
         unmount_try(m, true);
         return;
     }
@@ -78,7 +80,9 @@ static void unmount_try(struct mount_daemon *m, bool detach) {
     m->detached = detach;
     m->unmounter = unmount_begin(m->at, detach);
     m->unmounter_fd = m->unmounter > 0 ? (int)syscall(SYS_pidfd_open, m->unmounter, 0) : -1;
-    if (m->unmounter_fd >= 0 && loop_watch(m->d.l, m->unmounter_fd, EPOLLIN, on_unmounter_ended, m, &m->unmounter_watch) == OK) return;
+    if (m->unmounter_fd >= 0 &&
+        loop_watch(m->d.l, m->unmounter_fd, EPOLLIN, on_unmounter_ended, m, &m->unmounter_watch) == OK)
+        return;
     LOG(loop_env(m->d.l), TRACE_ERROR, "%s cannot be unmounted: %s", m->at, strerror(errno));
     m->ended = true;
     note_change(m);
@@ -97,7 +101,8 @@ static void on_stop_signal(void *arg) {
 static void co_finish(struct mount_daemon *m) {
     struct env *e = loop_env(m->d.l);
     uint64_t until_ns = env_now_ns(e) + SEC(1);
-    while (fuse_face_busy(m->face) && env_now_ns(e) < until_ns) co_sleep_until(e, env_now_ns(e) + MSEC(5), "mount: last requests");
+    while (fuse_face_busy(m->face) && env_now_ns(e) < until_ns)
+        co_sleep_until(e, env_now_ns(e) + MSEC(5), "mount: last requests");
     bool idle = !fuse_face_busy(m->face);
     co_mx_stop(m->mx);
     if (!idle) return;
@@ -106,7 +111,8 @@ static void co_finish(struct mount_daemon *m) {
 }
 
 // ---- its life
-// A new array's top folder is root's, and only root may give it away: in the cluster of an ordinary user it becomes his.
+// A new array's top folder is root's, and only root may give it away: in the cluster of an ordinary user it becomes
+// his.
 static void co_own_root(struct mount_daemon *m) {
     struct mx_setattr s = {.valid = SETATTR_UID | SETATTR_GID, .uid = geteuid(), .gid = getegid()};
     struct attr a;
@@ -124,8 +130,12 @@ static bool co_begin(struct mount_daemon *m) {
         return false;
     }
     co_own_root(m);
-    struct fuse_options o = {.mountpoint = m->at, .source = m->source, .allow_other = m->args.allow_other || geteuid() == 0,
-                             .writeback = m->args.writeback, .ended = on_unmounted, .arg = m};
+    struct fuse_options o = {.mountpoint = m->at,
+                             .source = m->source,
+                             .allow_other = m->args.allow_other || geteuid() == 0,
+                             .writeback = m->args.writeback,
+                             .ended = on_unmounted,
+                             .arg = m};
     e = fuse_face_start(m->d.l, m->mx, &o, &m->face);
     if (!e) return true;
     daemon_fail(&m->d, "%s", m->d.error.text[0] ? m->d.error.text : err_text(e));
@@ -163,7 +173,8 @@ static bool number_take(struct mount_daemon *m) {
         m->d.lock_fd = run_lock(m->d.dir, m->d.name);
         if (given) break;
     }
-    if (m->d.lock_fd < 0) daemon_fail(&m->d, "%s/run/%s.lock cannot be taken: %s", m->d.dir, m->d.name, strerror(errno));
+    if (m->d.lock_fd < 0)
+        daemon_fail(&m->d, "%s/run/%s.lock cannot be taken: %s", m->d.dir, m->d.name, strerror(errno));
     return m->d.lock_fd >= 0;
 }
 
@@ -221,8 +232,12 @@ static int mount_run(int argc, char **argv) {
     const char *at;
     m.args = (struct mount_args){.number = UINT64_MAX, .ready_fd = UINT64_MAX};
     const struct option_row options[] = {
-        {"--dir", OPT_TEXT, &m.args.dir}, {"-o", OPT_TEXT, &m.args.o}, {"--foreground", OPT_FLAG, &m.args.foreground},
-        {"--number", OPT_NUMBER, &m.args.number, 0, MX_MAX - 1}, {"--ready-fd", OPT_NUMBER, &m.args.ready_fd, 3, 1023}, {0},
+        {"--dir", OPT_TEXT, &m.args.dir},
+        {"-o", OPT_TEXT, &m.args.o},
+        {"--foreground", OPT_FLAG, &m.args.foreground},
+        {"--number", OPT_NUMBER, &m.args.number, 0, MX_MAX - 1},
+        {"--ready-fd", OPT_NUMBER, &m.args.ready_fd, 3, 1023},
+        {0},
     };
     if (!args_parse(&cmd_mount, argc, argv, options, &at, 1, 1) || !suboptions_parse(&m.args)) return EXIT_USAGE;
     m.d.lock_fd = -1;
@@ -234,12 +249,15 @@ static int mount_run(int argc, char **argv) {
 }
 
 const struct command cmd_mount = {
-    "mount", "mendfs mount MNT [--dir DIR] [-o OPTION,...] [--foreground]", "Mounts the array; returns once it is mounted",
+    "mount",
+    "mendfs mount MNT [--dir DIR] [-o OPTION,...] [--foreground]",
+    "Mounts the array; returns once it is mounted",
     "Options of -o:\n"
     "  eio-after=SECONDS   an operation that waits longer for a stopped array fails with EIO; without it, it waits\n"
     "  writeback           the kernel's write-back cache: fast, and write() promises nothing until fsync\n"
     "  allow_other         other users may use it too (always so for mounts of root; the kernel checks permissions)\n\n"
-    "Any number of mounts may exist at once. `umount MNT` (or fusermount3 -u MNT) ends the daemon cleanly, as does SIGTERM.\n"
+    "Any number of mounts may exist at once. `umount MNT` (or fusermount3 -u MNT) ends the daemon cleanly, as does "
+    "SIGTERM.\n"
     "  --foreground        does not go into the background (for service managers)\n",
     mount_run,
 };

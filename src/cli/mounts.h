@@ -1,5 +1,5 @@
-// Mounts as the kernel knows them. Nothing here touches what is mounted from this process, for a dead mount gives errors
-// and a hung one never returns: children of a bounded life do.
+// Mounts as the kernel knows them. Nothing here touches what is mounted from this process, for a dead mount gives
+// errors and a hung one never returns: children of a bounded life do.
 #pragma once
 #include "cli/cli.h"
 
@@ -9,8 +9,9 @@ struct mount_entry {
     char at[PATH_MAX], type[64], source[256];
 };
 bool mount_find(const char *at, struct mount_entry *e);                      // the topmost at that very path
-uint32_t mount_find_all(const char *source, struct mount_entry *list, uint32_t cap); // newest first: the order of unmounting
-bool mount_is(const struct mount_entry *e, const char *source);              // one of ours, of the cluster with this source
+uint32_t mount_find_all(const char *source, struct mount_entry *list,
+                        uint32_t cap);                          // newest first: the order of unmounting
+bool mount_is(const struct mount_entry *e, const char *source); // one of ours, of the cluster with this source
 
 enum mount_health { MOUNT_ANSWERS, MOUNT_DEAD, MOUNT_HANGS };
 enum mount_health mount_probe(const char *at, uint64_t limit_ms);

@@ -21,7 +21,9 @@ static bool one_of(const char *value, const char *const words[]) {
 }
 
 static bool is_toughness(const char *v) { return one_of(v, (const char *const[]){"0", "1", "2", NULL}); }
-static bool is_protection(const char *v) { return one_of(v, (const char *const[]){"none", "mirror", "parity", "parity3", NULL}); }
+static bool is_protection(const char *v) {
+    return one_of(v, (const char *const[]){"none", "mirror", "parity", "parity3", NULL});
+}
 static bool is_quantum(const char *v) {
     uint64_t n;
     return size_parse(v, &n) && n >= BLOCK_BYTES && n % BLOCK_BYTES == 0 && n <= MIB(64);
@@ -54,7 +56,8 @@ static int policy_get(const char *path) {
         char name[64], value[128];
         snprintf(name, sizeof name, PREFIX "%s", policies[i].name);
         ssize_t n = getxattr(path, name, value, sizeof value - 1);
-        if (n < 0 && errno != ENODATA) return fail(1, "%s of %s cannot be read: %s", policies[i].name, path, strerror(errno));
+        if (n < 0 && errno != ENODATA)
+            return fail(1, "%s of %s cannot be read: %s", policies[i].name, path, strerror(errno));
         value[MAX(n, 0)] = 0;
         say("%s=%s", policies[i].name, n < 0 ? "default" : value);
     }
@@ -81,7 +84,8 @@ static int policy_run(int argc, char **argv) {
     const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {0}};
     if (!args_parse(&cmd_policy, argc, argv, options, rest, 2, ARRAY_LEN(rest))) return EXIT_USAGE;
     bool get = !strcmp(rest[0], "get");
-    if ((!get && strcmp(rest[0], "set")) || get == (rest[2] != NULL)) return fail(EXIT_USAGE, "policy: usage: %s", cmd_policy.synopsis);
+    if ((!get && strcmp(rest[0], "set")) || get == (rest[2] != NULL))
+        return fail(EXIT_USAGE, "policy: usage: %s", cmd_policy.synopsis);
     if (!is_mount(rest[1])) return 1;
     if (get) return policy_get(rest[1]);
     for (size_t i = 2; i < ARRAY_LEN(rest) && rest[i]; i++) {
@@ -92,10 +96,15 @@ static int policy_run(int argc, char **argv) {
 }
 
 const struct command cmd_policy = {
-    "policy", "mendfs policy get PATH | set PATH [toughness=0|1|2] [protection=none|mirror|parity|parity3] [quantum=SIZE] [span=N]",
+    "policy",
+    "mendfs policy get PATH | set PATH [toughness=0|1|2] [protection=none|mirror|parity|parity3] [quantum=SIZE] "
+    "[span=N]",
     "Tells or sets how a file or folder of a mount is protected",
-    "A folder's policy is inherited by what is made in it from then on. Protection, quantum and span of a file are fixed when it is\n"
-    "made; its toughness may change. toughness: what has happened when write() returns: 0 nothing certain, 1 (default) the update is\n"
-    "in the memory of two IOMs, 2 it is on disk. They are extended attributes, user.mendfs.NAME, and may be set as such.\n",
+    "A folder's policy is inherited by what is made in it from then on. Protection, quantum and span of a file are "
+    "fixed when it is\n"
+    "made; its toughness may change. toughness: what has happened when write() returns: 0 nothing certain, 1 (default) "
+    "the update is\n"
+    "in the memory of two IOMs, 2 it is on disk. They are extended attributes, user.mendfs.NAME, and may be set as "
+    "such.\n",
     policy_run,
 };

@@ -34,7 +34,8 @@ static long long start_time(pid_t pid) {
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     if (!read_text(path, text, sizeof text)) return 0;
     char *p = strrchr(text, ')'); // the name before it may hold anything
-    if (!p || sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld", &state, &start) != 2)
+    if (!p || sscanf(p + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld", &state,
+                     &start) != 2)
         return 0;
     return state == 'Z' || state == 'X' ? 0 : start;
 }
@@ -59,7 +60,8 @@ static bool pid_file_read(const char *dir, const char *name, struct proc *p, lon
     *p = (struct proc){.fd = -1};
     copy_text(p->name, sizeof p->name, name);
     json_t *j = json_load_file(path, 0, NULL);
-    bool ok = j && !json_unpack(j, "{s:I, s:I, s:s, s:s, s:s}", "pid", &pid, "start", &began, "boot", &its_boot, "kind", &kind, "at", &at);
+    bool ok = j && !json_unpack(j, "{s:I, s:I, s:s, s:s, s:s}", "pid", &pid, "start", &began, "boot", &its_boot, "kind",
+                                &kind, "at", &at);
     if (ok) {
         boot_id(boot);
         copy_text(p->kind, sizeof p->kind, kind);
@@ -76,7 +78,8 @@ bool proc_find(const char *dir, const char *name, struct proc *p) {
     long long start;
     if (pid_file_read(dir, name, p, &start)) {
         p->fd = (int)syscall(SYS_pidfd_open, p->pid, 0);
-        if (p->fd >= 0 && start_time(p->pid) == start) return true; // in this order: the pid cannot change hands any more
+        if (p->fd >= 0 && start_time(p->pid) == start)
+            return true; // in this order: the pid cannot change hands any more
         proc_close(p);
     }
     p->pid = 0;
@@ -140,8 +143,8 @@ bool pid_file_write(const char *dir, const char *name, const char *kind, const c
     path_make(path, "%s/run/%s.pid", dir, name);
     path_make(next, "%s/run/%s.pid.new", dir, name);
     boot_id(boot);
-    json_t *j = json_pack("{s:I, s:I, s:s, s:s, s:s}", "pid", (json_int_t)getpid(), "start", (json_int_t)start_time(getpid()),
-                          "boot", boot, "kind", kind, "at", at);
+    json_t *j = json_pack("{s:I, s:I, s:s, s:s, s:s}", "pid", (json_int_t)getpid(), "start",
+                          (json_int_t)start_time(getpid()), "boot", boot, "kind", kind, "at", at);
     bool ok = j && json_dump_file(j, next, JSON_INDENT(1)) == 0 && rename(next, path) == 0;
     if (!ok) fail(1, "%s cannot be written: %s", path, j ? strerror(errno) : "a path is not UTF-8");
     json_decref(j);

@@ -1,5 +1,5 @@
-// Processes of a cluster: who runs, starting daemons, waiting for them, ending them. A process is named by its pid and its
-// start time together (a pid alone may be somebody else's by now) and held by a pidfd.
+// Processes of a cluster: who runs, starting daemons, waiting for them, ending them. A process is named by its pid and
+// its start time together (a pid alone may be somebody else's by now) and held by a pidfd.
 #pragma once
 #include "cli/cli.h"
 
@@ -13,15 +13,19 @@ struct proc {
     char kind[16];      // iom, fuse
     char at[PATH_MAX];  // of an MX: its mount point; of an IOM: its address
 };
-bool proc_find(const char *dir, const char *name, struct proc *p); // that very process runs; else p->pid is 0 and the rest as the file says
+bool proc_find(const char *dir, const char *name,
+               struct proc *p); // that very process runs; else p->pid is 0 and the rest as the file says
 void proc_close(struct proc *p);
 bool proc_kill(const struct proc *p, int signo);                   // false: it has ended
 uint32_t proc_find_mx(const char *dir, struct proc *list, uint32_t cap, bool alive_only); // by number
-bool proc_wait(const struct proc *list, uint32_t n, uint64_t limit_ms); // all have ended (those with pid 0 count as ended)
+bool proc_wait(const struct proc *list, uint32_t n,
+               uint64_t limit_ms); // all have ended (those with pid 0 count as ended)
 bool proc_ended(const struct proc *p);
-bool pid_file_write(const char *dir, const char *name, const char *kind, const char *at); // of this process; says why not
+bool pid_file_write(const char *dir, const char *name, const char *kind,
+                    const char *at); // of this process; says why not
 void pid_file_remove(const char *dir, const char *name);
-int run_lock(const char *dir, const char *name);                   // a descriptor; -1: another process has it, or it cannot be had (errno)
+int run_lock(const char *dir,
+             const char *name); // a descriptor; -1: another process has it, or it cannot be had (errno)
 
 uint64_t now_ms(void); // monotonic
 

@@ -70,8 +70,8 @@ static uint32_t kill_late(const char *dir, struct proc *list, uint32_t n) {
     uint32_t killed = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (proc_ended(&list[i])) continue;
-        warn("%s (pid %d) did not end within %u s and is killed; it recovers at the next start", list[i].name, (int)list[i].pid,
-             STOP_LIMIT_MS / 1000);
+        warn("%s (pid %d) did not end within %u s and is killed; it recovers at the next start", list[i].name,
+             (int)list[i].pid, STOP_LIMIT_MS / 1000);
         proc_kill(&list[i], SIGKILL);
         killed++;
     }
@@ -129,14 +129,17 @@ static enum mount_point mount_point_taken(const struct conf *c, const struct mou
     char source[32];
     source_of(c, source);
     if (!mount_is(e, source)) {
-        fail(1, "something else is mounted at %s already (%s of type %s); choose another --mount, or unmount it", e->at, e->source, e->type);
+        fail(1, "something else is mounted at %s already (%s of type %s); choose another --mount, or unmount it", e->at,
+             e->source, e->type);
         return MOUNT_POINT_BAD;
     }
     enum mount_health h = mx_serves(c, e->at) ? mount_probe(e->at, 10000) : MOUNT_DEAD;
     if (h == MOUNT_ANSWERS) return MOUNT_POINT_SERVED;
     if (h == MOUNT_DEAD && unmount_now(e->at, true, 5000) == 0) return MOUNT_POINT_FREE;
-    fail(1, h == MOUNT_DEAD ? "the mount at %s is dead and cannot be unmounted; try: umount -l %s"
-                            : "the mount at %s does not answer within 10 s; `mendfs down --force` ends it (then: mendfs up). It is %s",
+    fail(1,
+         h == MOUNT_DEAD
+             ? "the mount at %s is dead and cannot be unmounted; try: umount -l %s"
+             : "the mount at %s does not answer within 10 s; `mendfs down --force` ends it (then: mendfs up). It is %s",
          e->at, e->at);
     return MOUNT_POINT_BAD;
 }
@@ -186,7 +189,8 @@ bool mount_start(const struct conf *c, const char *at, const char *o, uint64_t d
     bool ok = false;
     if (n >= 0) {
         snprintf(number, sizeof number, "%d", n);
-        const char *args[] = {"mount", "--foreground", "--dir", c->dir, "--number", number, at, o ? "-o" : NULL, o, NULL};
+        const char *args[] = {"mount", "--foreground",  "--dir", c->dir, "--number", number,
+                              at,      o ? "-o" : NULL, o,       NULL};
         struct child child;
         ok = child_start(c->dir, name, args, &child) && mount_wait(c, at, &child, deadline_ms);
         if (child.p.pid > 0) proc_close(&child.p);

@@ -16,7 +16,8 @@ struct started {
 void ioms_start(const struct conf *c, uint32_t wanted_mask, uint64_t deadline_ms, struct started *s);
 void started_close(struct started *s);
 
-// Ends IOMs (those that run): SIGTERM, and SIGKILL after STOP_LIMIT_MS. The number that had to be killed; `ended` counts all.
+// Ends IOMs (those that run): SIGTERM, and SIGKILL after STOP_LIMIT_MS. The number that had to be killed; `ended`
+// counts all.
 uint32_t ioms_stop(const char *dir, uint32_t wanted_mask, uint32_t *ended);
 
 // Makes a mount point free for us: OK to mount, mounted already and answers, or has said why not.

@@ -1,5 +1,5 @@
-// mendfs status: how the cluster is, within a second, whatever is dead, hung or stopped: it asks all IOMs at once, waits 700 ms at
-// most, reads /proc and the kernel's table of mounts, and touches neither stores nor mounts.
+// mendfs status: how the cluster is, within a second, whatever is dead, hung or stopped: it asks all IOMs at once,
+// waits 700 ms at most, reads /proc and the kernel's table of mounts, and touches neither stores nor mounts.
 #include "cli/cli.h"
 #include "cli/mounts.h"
 #include "cli/start.h"
@@ -34,7 +34,9 @@ static void co_learn_addresses(struct tool *t, struct status *s, uint64_t deadli
     if (s->why) return;
     s->why = co_call(hub_peer_at(t->hub, at), hub_msg(t->hub, MSG_GET_MAP, sizeof(struct envelope)), &o, &reply);
     if (s->why) return;
-    s->why = reply->payload.len_bytes ? cluster_map_decode(&m, slice_data(reply->payload), reply->payload.len_bytes, NULL) : ERR_FORMAT;
+    s->why = reply->payload.len_bytes
+                 ? cluster_map_decode(&m, slice_data(reply->payload), reply->payload.len_bytes, NULL)
+                 : ERR_FORMAT;
     msg_free(reply);
     if (s->why) return;
     s->at.ioms = m.ioms;
@@ -56,7 +58,8 @@ static void find_processes(struct status *s) {
         if (!proc_find(s->conf.dir, name, &p)) continue;
         s->pid[i] = p.pid;
         proc_close(&p);
-        if (s->shown.iom[i] == SHOWN_STOPPED && !s->answer[i].answered) s->shown.iom[i] = SHOWN_FAILED; // it runs and is mute
+        if (s->shown.iom[i] == SHOWN_STOPPED && !s->answer[i].answered)
+            s->shown.iom[i] = SHOWN_FAILED; // it runs and is mute
     }
     s->mx_len = proc_find_mx(s->conf.dir, s->mx, MX_MAX, true);
     for (uint32_t i = 0; i < s->mx_len; i++) proc_close(&s->mx[i]);
@@ -77,20 +80,22 @@ static int verdict(const struct status *s) {
 static json_t *or_null(pid_t pid) { return pid ? json_integer(pid) : json_null(); }
 
 static json_t *numbers_json(const struct wire_status *w) {
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "store_bytes", (json_int_t)(le64_get(w->blocks_total) * BLOCK_BYTES),
-                     "free_bytes", (json_int_t)(le64_get(w->blocks_free) * BLOCK_BYTES), "objects", (json_int_t)le64_get(w->objects),
-                     "dirty_bytes", (json_int_t)le64_get(w->rows_dirty_bytes), "memory_bytes", (json_int_t)le64_get(w->mem_bytes),
-                     "reads", (json_int_t)le64_get(w->reads), "writes", (json_int_t)le64_get(w->writes), "settled",
-                     (json_int_t)le64_get(w->settled), "journal_bytes", (json_int_t)le64_get(w->journal_bytes), "journal_flushes",
-                     (json_int_t)le64_get(w->journal_flushes), "data_blocks_written", (json_int_t)le64_get(w->data_blocks_written),
-                     "bad_blocks", (json_int_t)le64_get(w->bad_blocks));
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "store_bytes",
+                     (json_int_t)(le64_get(w->blocks_total) * BLOCK_BYTES), "free_bytes",
+                     (json_int_t)(le64_get(w->blocks_free) * BLOCK_BYTES), "objects", (json_int_t)le64_get(w->objects),
+                     "dirty_bytes", (json_int_t)le64_get(w->rows_dirty_bytes), "memory_bytes",
+                     (json_int_t)le64_get(w->mem_bytes), "reads", (json_int_t)le64_get(w->reads), "writes",
+                     (json_int_t)le64_get(w->writes), "settled", (json_int_t)le64_get(w->settled), "journal_bytes",
+                     (json_int_t)le64_get(w->journal_bytes), "journal_flushes",
+                     (json_int_t)le64_get(w->journal_flushes), "data_blocks_written",
+                     (json_int_t)le64_get(w->data_blocks_written), "bad_blocks", (json_int_t)le64_get(w->bad_blocks));
 }
 
 static json_t *iom_json(const struct status *s, uint8_t i) {
     const struct iom_answer *a = &s->answer[i];
-    json_t *j = json_pack("{s:i, s:o, s:s, s:n, s:{s:i, s:i}, s:s, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]), "state",
-                          iom_shown_name(s->shown.iom[i]), "stand_in", "rebuild", "done", 0, "total", 0, "at", s->at.at[i], "proxy",
-                          proxy_of((iom_id){i}, s->at.ioms).n, "answers", a->answered);
+    json_t *j = json_pack("{s:i, s:o, s:s, s:n, s:{s:i, s:i}, s:s, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]),
+                          "state", iom_shown_name(s->shown.iom[i]), "stand_in", "rebuild", "done", 0, "total", 0, "at",
+                          s->at.at[i], "proxy", proxy_of((iom_id){i}, s->at.ioms).n, "answers", a->answered);
     if (!a->answered) return j;
     json_object_set_new(j, "incarnation", json_integer((json_int_t)le64_get(a->s.incarnation)));
     json_t *numbers = numbers_json(&a->s);
@@ -103,9 +108,11 @@ static void print_json(const struct status *s) {
     json_t *ioms = json_array(), *mx = json_array();
     for (uint8_t i = 0; i < s->at.ioms; i++) json_array_append_new(ioms, iom_json(s, i));
     for (uint32_t i = 0; i < s->mx_len; i++)
-        json_array_append_new(mx, json_pack("{s:s, s:i, s:s}", "kind", s->mx[i].kind, "pid", (int)s->mx[i].pid, "at", s->mx[i].at));
-    json_t *j = json_pack("{s:I, s:s, s:I, s:o, s:o}", "epoch", (json_int_t)s->shown.epoch, "state", array_state_name(s->shown.array),
-                          "recoveries", (json_int_t)s->shown.recoveries, "ioms", ioms, "mx", mx);
+        json_array_append_new(
+            mx, json_pack("{s:s, s:i, s:s}", "kind", s->mx[i].kind, "pid", (int)s->mx[i].pid, "at", s->mx[i].at));
+    json_t *j = json_pack("{s:I, s:s, s:I, s:o, s:o}", "epoch", (json_int_t)s->shown.epoch, "state",
+                          array_state_name(s->shown.array), "recoveries", (json_int_t)s->shown.recoveries, "ioms", ioms,
+                          "mx", mx);
     ASSERT(j);
     json_dumpf(j, stdout, JSON_INDENT(1));
     putchar('\n');
@@ -130,7 +137,8 @@ static void print_iom(const struct status *s, uint8_t i) {
         snprintf(store, sizeof store, "%s of %s", used, total);
     }
     if (s->pid[i]) snprintf(pid, sizeof pid, "%d", (int)s->pid[i]);
-    printf("%3u  %-8s %-10s %5u  %-16s %s\n", i, pid, iom_shown_name(s->shown.iom[i]), proxy_of((iom_id){i}, s->at.ioms).n, store, s->at.at[i]);
+    printf("%3u  %-8s %-10s %5u  %-16s %s\n", i, pid, iom_shown_name(s->shown.iom[i]),
+           proxy_of((iom_id){i}, s->at.ioms).n, store, s->at.at[i]);
 }
 
 static void print_table(const struct status *s) {
@@ -138,8 +146,8 @@ static void print_table(const struct status *s) {
     printf("IOM  pid      state      proxy  store used       address\n");
     for (uint8_t i = 0; i < s->at.ioms; i++) print_iom(s, i);
     for (uint32_t i = 0; i < s->mx_len; i++) printf("mount  pid %d  %s\n", (int)s->mx[i].pid, s->mx[i].at);
-    printf("%s: the array is %s, epoch %llu, %u of %u IOMs up, %u mounts\n", verdicts[verdict(s)], array_state_name(s->shown.array),
-           (unsigned long long)s->shown.epoch, s->shown.up, s->at.ioms, s->mx_len);
+    printf("%s: the array is %s, epoch %llu, %u of %u IOMs up, %u mounts\n", verdicts[verdict(s)],
+           array_state_name(s->shown.array), (unsigned long long)s->shown.epoch, s->shown.up, s->at.ioms, s->mx_len);
 }
 
 // ---- the command
@@ -147,7 +155,8 @@ static int status_run(int argc, char **argv) {
     static struct status s; // large
     const char *dir = NULL, *rest[1];
     bool json = false;
-    const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {"--at", OPT_TEXT, &s.first}, {"--json", OPT_FLAG, &json}, {0}};
+    const struct option_row options[] = {
+        {"--dir", OPT_TEXT, &dir}, {"--at", OPT_TEXT, &s.first}, {"--json", OPT_FLAG, &json}, {0}};
     if (!args_parse(&cmd_status, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
     if (dir && s.first) return fail(EXIT_USAGE, "status: --dir and --at exclude each other");
     if (!s.first && !conf_need(dir, &s.conf)) return 2;
@@ -164,11 +173,18 @@ static int status_run(int argc, char **argv) {
 }
 
 const struct command cmd_status = {
-    "status", "mendfs status [--dir DIR | --at AT] [--json]", "Tells the state of the array, its IOMs and mounts; within a second",
-    "  --at AT       asks the IOM at HOST:PORT or unix:PATH instead of reading DIR; processes and mounts are not known then\n"
-    "  --json        for programs: {\"epoch\", \"state\": running|stopped|recovering, \"ioms\": [{\"id\", \"pid\", \"state\":\n"
-    "                up|failed|returning|rebuilding|stopped, \"stand_in\", \"rebuild\": {\"done\", \"total\"}, ...}], \"mx\": [{\"kind\",\n"
-    "                \"pid\", \"at\"}]}. pid is null unless that very process runs; epoch is 0 while nobody can tell it\n\n"
-    "Exit status: 0 healthy, 1 degraded (it serves, an IOM is not up), 2 stopped or recovering (it does not serve now).\n",
+    "status",
+    "mendfs status [--dir DIR | --at AT] [--json]",
+    "Tells the state of the array, its IOMs and mounts; within a second",
+    "  --at AT       asks the IOM at HOST:PORT or unix:PATH instead of reading DIR; processes and mounts are not known "
+    "then\n"
+    "  --json        for programs: {\"epoch\", \"state\": running|stopped|recovering, \"ioms\": [{\"id\", \"pid\", "
+    "\"state\":\n"
+    "                up|failed|returning|rebuilding|stopped, \"stand_in\", \"rebuild\": {\"done\", \"total\"}, ...}], "
+    "\"mx\": [{\"kind\",\n"
+    "                \"pid\", \"at\"}]}. pid is null unless that very process runs; epoch is 0 while nobody can tell "
+    "it\n\n"
+    "Exit status: 0 healthy, 1 degraded (it serves, an IOM is not up), 2 stopped or recovering (it does not serve "
+    "now).\n",
     status_run,
 };

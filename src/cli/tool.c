@@ -57,7 +57,8 @@ static void co_ask_one(void *arg) {
     struct question *q = arg;
     struct call_opts o = {.deadline_ns = q->deadline_ns};
     struct msg *reply;
-    err e = co_call(hub_peer(q->t->hub, q->iom, q->at), hub_msg(q->t->hub, MSG_STATUS, sizeof(struct envelope)), &o, &reply);
+    err e = co_call(hub_peer(q->t->hub, q->iom, q->at), hub_msg(q->t->hub, MSG_STATUS, sizeof(struct envelope)), &o,
+                    &reply);
     if (!e && reply->body_len < sizeof q->out->s) e = ERR_VERSION;
     *q->out = (struct iom_answer){.answered = !e, .why = e};
     if (!e) memcpy(&q->out->s, reply->body, sizeof q->out->s);
@@ -65,7 +66,8 @@ static void co_ask_one(void *arg) {
     group_done(q->t->e, q->all, OK);
 }
 
-void co_ask_status(struct tool *t, const struct addresses *a, uint64_t deadline_ns, struct iom_answer out[ARRAY_IOMS_MAX]) {
+void co_ask_status(struct tool *t, const struct addresses *a, uint64_t deadline_ns,
+                   struct iom_answer out[ARRAY_IOMS_MAX]) {
     struct question q[ARRAY_IOMS_MAX];
     struct group all;
     group_init(&all);
@@ -98,8 +100,8 @@ static enum iom_shown of_map(uint8_t state) {
     return SHOWN_STOPPED;
 }
 
-// "up" is only who the map calls so and who says himself that he serves. Who does not answer has failed as far as anybody
-// outside can tell, whether the others have agreed on that or not yet.
+// "up" is only who the map calls so and who says himself that he serves. Who does not answer has failed as far as
+// anybody outside can tell, whether the others have agreed on that or not yet.
 static enum iom_shown show_iom(const struct wire_status *map, uint8_t i, const struct iom_answer *a) {
     enum iom_shown s = of_map(map->member[i].state);
     if (!a->answered && s == SHOWN_UP) return map->array_state == ARRAY_RUNNING ? SHOWN_FAILED : SHOWN_STOPPED;
@@ -111,7 +113,8 @@ static enum iom_shown show_iom(const struct wire_status *map, uint8_t i, const s
 static uint8_t array_shown(const struct wire_status *map, uint8_t ioms, const struct iom_answer *a) {
     uint8_t serving = 0;
     for (uint8_t i = 0; i < ioms; i++) serving += a[i].answered && a[i].s.serving;
-    if (map->array_state != ARRAY_RUNNING) return map->array_state == ARRAY_RECOVERING ? ARRAY_RECOVERING : ARRAY_STOPPED;
+    if (map->array_state != ARRAY_RUNNING)
+        return map->array_state == ARRAY_RECOVERING ? ARRAY_RECOVERING : ARRAY_STOPPED;
     return serving + 1 >= ioms && serving ? ARRAY_RUNNING : ARRAY_STOPPED;
 }
 

@@ -37,7 +37,8 @@ struct addresses {
 };
 void addresses_of(const struct conf *c, struct addresses *a);
 // Asks all at once; returns at the deadline at the latest.
-void co_ask_status(struct tool *t, const struct addresses *a, uint64_t deadline_ns, struct iom_answer out[ARRAY_IOMS_MAX]);
+void co_ask_status(struct tool *t, const struct addresses *a, uint64_t deadline_ns,
+                   struct iom_answer out[ARRAY_IOMS_MAX]);
 
 // ---- what the answers amount to
 enum iom_shown { SHOWN_STOPPED, SHOWN_UP, SHOWN_FAILED, SHOWN_RETURNING, SHOWN_REBUILDING };
@@ -63,5 +64,6 @@ struct node_daemon {
 // Lock, pid file, log, loop, in this order; says (to whom waits too) why not. `kind` and `at` go into the pid file.
 bool daemon_begin(struct node_daemon *d, const char *kind, const char *at);
 void daemon_ready(struct node_daemon *d);                                              // "ok" to whom waits
-int daemon_fail(struct node_daemon *d, const char *fmt, ...) PRINTF_LIKE(2, 3);  // the sentence to whom waits, and to stderr; returns 1
+int daemon_fail(struct node_daemon *d, const char *fmt, ...)
+    PRINTF_LIKE(2, 3); // the sentence to whom waits, and to stderr; returns 1
 void daemon_end(struct node_daemon *d);

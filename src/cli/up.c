@@ -103,7 +103,9 @@ static int array_start(const struct conf *c, uint64_t deadline_ms) {
     tell_failed(&s, c->ioms);
     started_close(&s);
     if (w.runs) return 0;
-    if (s.failed) return fail(1, "the array is not running: %u of its %u IOMs could not be started; the reasons stand above", s.failed, c->ioms);
+    if (s.failed)
+        return fail(1, "the array is not running: %u of its %u IOMs could not be started; the reasons stand above",
+                    s.failed, c->ioms);
     return fail(1, "the array is still %s after %u s, although all its IOMs run; see the logs in %s/log",
                 array_state_name(w.shown.array), START_LIMIT_MS / 1000, c->dir);
 }
@@ -132,8 +134,9 @@ static int up_run(int argc, char **argv) {
     char dir[PATH_MAX], mount[PATH_MAX];
     const char *rest[1];
     const struct option_row options[] = {
-        {"--dir", OPT_TEXT, &a.dir}, {"--ioms", OPT_NUMBER, &a.ioms, 3, ARRAY_IOMS_MAX}, {"--mount", OPT_TEXT, &a.mount},
-        {"--nfs", OPT_TEXT, &a.nfs}, {"--size", OPT_SIZE, &a.size_bytes}, {0},
+        {"--dir", OPT_TEXT, &a.dir},         {"--ioms", OPT_NUMBER, &a.ioms, 3, ARRAY_IOMS_MAX},
+        {"--mount", OPT_TEXT, &a.mount},     {"--nfs", OPT_TEXT, &a.nfs},
+        {"--size", OPT_SIZE, &a.size_bytes}, {0},
     };
     a.size_bytes = 0;
     if (!args_parse(&cmd_up, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
@@ -147,12 +150,14 @@ static int up_run(int argc, char **argv) {
 }
 
 const struct command cmd_up = {
-    "up", "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--size SIZE]",
+    "up",
+    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--size SIZE]",
     "Makes what is missing, starts what does not run, and mounts it; returns once files can be written",
     "  --ioms N      storage servers of a new array, 3 to 16; default 4. One of them may be lost without loss of data\n"
     "  --mount MNT   where to mount; default /mnt/mendfs (root) or ~/mendfs, or what the array was made with\n"
     "  --size SIZE   of each IOM's store, reserved at once (fallocate); default 8G\n\n"
-    "It may be run at any time: what runs stays as it is. It does not supervise: a daemon that died stays dead until `up`,\n"
+    "It may be run at any time: what runs stays as it is. It does not supervise: a daemon that died stays dead until "
+    "`up`,\n"
     "`start-iom` or the service manager starts it again. Daemons listen on Unix sockets in DIR alone.\n",
     up_run,
 };
