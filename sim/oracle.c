@@ -170,6 +170,10 @@ void ofile_write_begin(struct ofile *f, struct owrite *w) {
 
 // Acknowledged. When a crash came in between, the acknowledgement may be of before it: then the write may be lost, or it was done again afterwards.
 static void straddle_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
+    bool uncertain = b->uncertain;
+    b->uncertain = true; // every version may be what it was laid over
+    push_write(f->oracle, b, from, to, data, op);
+    b->uncertain = uncertain;
     for (struct version *v = b->oldest; v; v = v->next)
         if (v->op == op) v->crash = f->oracle->crashes;
 }
@@ -240,13 +244,19 @@ void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok) {
     free(s);
 }
 
-// What is seen is a version and what was written over it since the crash: that version is durable, the writes are not.
+// What is seen is a version and what was written over it since the crash: that version is durable, the writes are not. Several versions may look the same
+// (a whole block written over a base that was not looked at): all of them and what they lie over stay possible after the next crash.
+static void keep_with_bases(struct oracle *o, struct version *v) {
+    for (;; v = v->base) {
+        v->keep = true;
+        if (v->crash != o->crashes || v->base == NULL) return;
+    }
+}
+
 static void cut_down_to(struct oracle *o, struct oblock *b, struct version *seen) {
     struct version *row = NULL;
-    for (struct version *v = seen;; v = v->base) {
-        v->keep = true;
-        if (v->crash != o->crashes || v->base == NULL) break;
-    }
+    for (struct version *v = b->oldest; v; v = v->next)
+        if (v->readable && !memcmp(v->data, seen->data, BLOCK_BYTES)) keep_with_bases(o, v);
     for (struct version *v = b->oldest, *next; v; v = next) {
         next = v->next;
         if (!v->keep) {
@@ -254,10 +264,8 @@ static void cut_down_to(struct oracle *o, struct oblock *b, struct version *seen
             continue;
         }
         if (row) row->next = v;
-        else {
-            b->oldest = v;
-            v->base = NULL;
-        }
+        else b->oldest = v;
+        if (v->crash != o->crashes) v->base = NULL; // what it lay over is of no interest any more
         v->next = NULL;
         v->keep = false;
         v->readable = v->acked = true;
