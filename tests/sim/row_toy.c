@@ -73,6 +73,7 @@ struct sim {
     bool acked_counts;
     uint32_t stopped;
     uint64_t seq;
+    bool at_messages;         // the sending of a message is a moment for a crash too
     uint32_t hot;             // clients touch the first so many blocks
     bool trace, quiet, nocrash;
 };
@@ -259,24 +260,6 @@ static bool bad(struct sim *s, err e) { return e != OK && !(e == ERR_STOPPED && 
 static void newest_of(struct model_object *o, struct op op, uint32_t *upto) {
     for (uint64_t b = op.off >> BLOCK_SHIFT, i = 0; b <= (op.off + op.len - 1) >> BLOCK_SHIFT; b++, i++) upto[i] = o->block[b].len - 1;
 }
-static void client_write(struct iom *n, struct model_object *o, struct op op) {
-    struct sim *s = n->sim;
-    uint32_t tag = ++s->tag, bytes = gather(n, o, op, 0, NULL, false), upto[BLOCKS];
-    if (!bytes || s->cutting.on || !claim(n, o, &op, true)) return;
-    struct buf *buf = buf_new(n->env->mem, bytes);
-    gather(n, o, op, tag, buf->data, true);
-    newest_of(o, op, upto);
-    struct row_write w = {.h = o->h, .map = o->map, .off = op.off, .len = op.len, .data = {buf, 0, bytes}, .truncates = o->known,
-                          .durable_end = chance(s, 50) ? o->durable_end : 0, .toughness = (uint8_t)(chance(s, 15) ? 2 : chance(s, 80)), .slot = 1, .seq = ++s->seq};
-    w.session[0] = n->i + 1;
-    w.slot = (uint32_t)s->seq; // never the same: repeats are tested apart
-    err e = co_rows_write(n->rows, &w);
-    buf_unref(buf);
-    if (e == OK && w.toughness == 2) durable_upto(n, o, op, upto);
-    if (e == OK && w.toughness) acked_upto(n, o, op, upto);
-    if (bad(s, e) && e != ERR_TRUNCATED) fail(s, "write: %s", err_text(e));
-    claim(n, o, &op, false);
-}
 static void client_read(struct iom *n, struct model_object *o, struct op op) {
     struct sim *s = n->sim;
     uint32_t bytes = gather(n, o, op, 0, NULL, false), got, done = 0, upto[BLOCKS];
@@ -296,6 +279,25 @@ static void client_read(struct iom *n, struct model_object *o, struct op op) {
     }
     buf_unref(buf);
     claim(n, o, &op, false);
+}
+static void client_write(struct iom *n, struct model_object *o, struct op op) {
+    struct sim *s = n->sim;
+    uint32_t tag = ++s->tag, bytes = gather(n, o, op, 0, NULL, false), upto[BLOCKS];
+    if (!bytes || s->cutting.on || !claim(n, o, &op, true)) return;
+    struct buf *buf = buf_new(n->env->mem, bytes);
+    gather(n, o, op, tag, buf->data, true);
+    newest_of(o, op, upto);
+    struct row_write w = {.h = o->h, .map = o->map, .off = op.off, .len = op.len, .data = {buf, 0, bytes}, .truncates = o->known,
+                          .durable_end = chance(s, 50) ? o->durable_end : 0, .toughness = (uint8_t)(chance(s, 15) ? 2 : chance(s, 80)), .slot = 1, .seq = ++s->seq};
+    w.session[0] = n->i + 1;
+    w.slot = (uint32_t)s->seq; // never the same: repeats are tested apart
+    err e = co_rows_write(n->rows, &w);
+    buf_unref(buf);
+    if (e == OK && w.toughness == 2) durable_upto(n, o, op, upto);
+    if (e == OK && w.toughness) acked_upto(n, o, op, upto);
+    if (bad(s, e) && e != ERR_TRUNCATED) fail(s, "write: %s", err_text(e));
+    claim(n, o, &op, false);
+    if (!w.toughness && n->rows) client_read(n, o, op);
 }
 static void client_fsync(struct iom *n, struct model_object *o) {
     struct op all = {0, BLOCKS * BLOCK_BYTES};
@@ -569,6 +571,11 @@ static void on_io(void *ctx) {
     for (int i = 0; i < NODES; i++) toy_stop(s->iom[i].toy);
     for (int i = 0; i < NODES; i++) node_power_cut(s->iom[i].node);
 }
+static void on_msg(void *ctx, struct node *from, struct node *to, const struct msg *m) {
+    (void)from, (void)to, (void)m;
+    struct sim *s = ctx;
+    if (s->at_messages && !s->crashed) on_io(s);
+}
 static void on_trace(void *ctx, const char *line) {
     (void)ctx;
     printf("%s\n", line);
@@ -587,6 +594,9 @@ static void setup(struct sim *s, uint64_t seed) {
     struct world_options o = world_options_default();
     o.trace = s->trace ? on_trace : NULL;
     o.trace_level = TRACE_DEBUG;
+    o.on_msg = on_msg;
+    o.ctx = s;
+    s->at_messages = chance(s, 40);
     if (chance(s, 50)) o.net_max_ns = USEC(20 + below(s, 500));
     s->hot = (uint32_t[]){6, 12, 24, BLOCKS}[below(s, 4)];
     s->world = world_create(seed, &o);
