@@ -9,6 +9,7 @@
 #include "wire/peer.h"
 
 #define MX_SLOTS 64u                // requests under way at one IOM that change something
+#define MX_DOUBT_NS MSEC(500)       // an answer that takes longer makes the MX look at the map
 #define MX_TRANSFER_MAX (1u << 20)  // bytes of payload in one READ or WRITE
 #define MX_ATTR_FRESH_NS SEC(1)     // how long a size learned from the starter serves reads at the end of the file
 
@@ -53,12 +54,14 @@ struct mx {
     uint8_t session[16];
     struct cluster_map map;
     bool map_known;                  // any map at all
+    bool map_doubted;                // an answer takes long: perhaps there is a new epoch and nobody told us
+    struct list tries;               // calls that wait for their answer, oldest first
     bool map_stale;                  // somebody met another epoch, a stop, a lost connection
     uint64_t naming_rounds;
     uint64_t map_rounds;             // grows with every answer of the refresher: what waiters wait for
     struct waitq map_news, map_wanted;
     bool stopping, refresher_runs, renewer_runs;
-    struct timer renew;
+    struct timer doubt;
     struct mx_iom iom[ARRAY_IOMS_MAX];
     struct map objects;              // by handle bytes
     struct list object_list;

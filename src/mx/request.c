@@ -55,14 +55,37 @@ static void slot_give(struct mx *m, struct mx_iom *i, struct mx_slot *s) {
     waitq_wake_one(m->env, &i->slot_free);
 }
 
-// One try. Sends a copy of the template.
+struct try {
+    struct list node;
+    uint64_t since_ns;
+};
+
+static void doubt(void *arg) {
+    struct mx *m = arg;
+    if (list_empty(&m->tries)) return;
+    uint64_t due_ns = LIST_ENTRY(m->tries.next, struct try, node)->since_ns + MX_DOUBT_NS, now_ns = env_now_ns(m->env);
+    if (due_ns <= now_ns) {
+        m->map_doubted = true;
+        waitq_wake_all(m->env, &m->map_wanted);
+        due_ns = now_ns + MX_DOUBT_NS;
+    }
+    timer_set(m->env, &m->doubt, due_ns, doubt, m);
+}
+
+// One try. Sends a copy of the template. A machine without power does not close its connections: an answer that takes long makes us ask
+// the others for the map, and a new epoch ends the call.
 static err co_try(struct mx *m, struct mx_op *op, iom_id iom, const struct msg *template, struct msg **reply) {
     struct call_opts o = {.cancelled = &op->cancelled, .cancel = &op->waiting};
     if (m->config.eio_after_ns) o.deadline_ns = op->since_ns + m->config.eio_after_ns;
     struct msg *q = msg_copy(m->env->mem, template, false);
     ((struct envelope *)q->body)->epoch = le64_of(hub_epoch(m->hub)); // the template may be of an epoch that is over
     m->stats.calls++;
-    return co_call(m->iom[iom.n].peer, q, &o, reply);
+    struct try t = {.since_ns = env_now_ns(m->env)};
+    list_push_back(&m->tries, &t.node);
+    if (!m->doubt.index) timer_set(m->env, &m->doubt, t.since_ns + MX_DOUBT_NS, doubt, m);
+    err e = co_call(m->iom[iom.n].peer, q, &o, reply);
+    list_remove(&t.node);
+    return e;
 }
 
 // The outcome of an unknown session when an earlier try may have been carried out: it cannot be told whether it was.

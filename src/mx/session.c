@@ -76,11 +76,12 @@ void mx_refresher(void *arg) {
     uint64_t pause_ns = MSEC(5);
     m->refresher_runs = true;
     while (!m->stopping) {
-        if (map_serves(m)) {
+        if (map_serves(m) && !m->map_doubted) {
             co_wait(m->env, &m->map_wanted, "mx: somebody needs a newer map");
             pause_ns = MSEC(5);
             continue;
         }
+        m->map_doubted = false;
         co_refresh(m, &next);
         wake_waiting(m);
         if (map_serves(m) || m->stopping) continue;

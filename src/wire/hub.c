@@ -148,6 +148,7 @@ void hub_set_epoch(struct hub *h, uint64_t epoch) {
         stream_in_reset(h, i);
         if (h->by_iom[i]) stream_out_reset(h->by_iom[i]);
     }
+    LIST_FOR(&h->peers, n) peer_overtaken(LIST_ENTRY(n, struct peer, node));
     LIST_FOR(&h->accepted, n) {
         struct link *l = LIST_ENTRY(n, struct link, node);
         if (l->greeted && l->role == LINK_DATA && l->who.kind == NODE_IOM) stream_tell_epoch(l);

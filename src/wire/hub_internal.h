@@ -108,6 +108,9 @@ void link_end(struct link *l, err why, bool close);
 void link_message(struct conn *c, struct msg *m);
 void link_closed(struct conn *c, err why);
 
+// peer.c
+void peer_overtaken(struct peer *p); // the epoch in which its calls were sent is over: they end with ERR_CONN
+
 // greet.c
 #define GREETING_LIMIT_NS SEC(3)
 struct msg *greeting_make(struct hub *h, uint16_t type, enum link_role role, uint8_t expect_iom);

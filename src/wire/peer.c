@@ -46,6 +46,9 @@ static void calls_end_sent(struct peer *p, err why) {
     }
 }
 
+// Whoever was to answer may have lost its power, and then nothing says so: a connection without traffic stays up. The new epoch does.
+void peer_overtaken(struct peer *p) { calls_end_sent(p, ERR_CONN); }
+
 static void call_send(struct peer *p, struct call *c) {
     list_remove(&c->node);
     map_put(&p->sent, c->xid, c);

@@ -58,7 +58,8 @@ struct hub_config {
 struct hub *hub_create(struct env *e, const struct hub_config *c);
 MUST_USE err hub_listen(struct hub *h, const char *at);
 void hub_destroy(struct hub *h);                       // closes everything; pending calls of this node fail with ERR_CONN
-void hub_set_epoch(struct hub *h, uint64_t epoch);     // resets all post streams when it changes: numbers start again, unsent posts are dropped
+void hub_set_epoch(struct hub *h, uint64_t epoch);     // when it changes: post streams are reset (numbers start again, unsent posts are dropped), calls that
+                                                       // were sent end with ERR_CONN
 uint64_t hub_epoch(const struct hub *h);
 void hub_set_incarnation(struct hub *h, uint64_t incarnation); // greets anew: closes own connections
 
