@@ -50,7 +50,9 @@ static inline int m_new(struct model *m, bool dir, struct handle h) {
     abort();
 }
 static inline void m_init(struct model *m, struct bed *b, uint64_t seed) {
-    *m = (struct model){.b = b, .rng = seed};
+    memset(m, 0, sizeof *m); // too large for a task's stack
+    m->b = b;
+    m->rng = seed;
     m->node[0] = (struct mnode){.used = true, .dir = true, .h = handle_root(), .nlink = 2};
     for (int k = 0; k < MODEL_NAMES; k++) m->node[0].child[k] = -1;
 }
