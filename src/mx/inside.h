@@ -76,6 +76,7 @@ struct mx_target {                   // to whom, and how it may be repeated
 };
 // Sends `req` (a template: owned, freed) until there is a definite answer. The reply is the caller's, also when the result is an error of class CALLER: then it is freed.
 MUST_USE err co_mx_request(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req, struct msg **reply);
+MUST_USE err co_mx_call(struct mx *m, struct mx_op *op, iom_id iom, struct msg *q, struct msg **reply); // one try, without slot or repeats; owns q
 // The same where only the result matters.
 MUST_USE err co_mx_order(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req);
 struct msg *mx_msg(struct mx *m, struct mx_op *op, uint16_t type, uint32_t body_len);

@@ -72,20 +72,24 @@ static void doubt(void *arg) {
     timer_set(m->env, &m->doubt, due_ns, doubt, m);
 }
 
-// One try. Sends a copy of the template. A machine without power does not close its connections: an answer that takes long makes us ask
-// the others for the map, and a new epoch ends the call.
-static err co_try(struct mx *m, struct mx_op *op, iom_id iom, const struct msg *template, struct msg **reply) {
+// One call. A machine without power does not close its connections: an answer that takes long makes us ask the others for the map, and a new
+// epoch ends the call.
+err co_mx_call(struct mx *m, struct mx_op *op, iom_id iom, struct msg *q, struct msg **reply) {
     struct call_opts o = {.cancelled = &op->cancelled, .cancel = &op->waiting};
     if (m->config.eio_after_ns) o.deadline_ns = op->since_ns + m->config.eio_after_ns;
-    struct msg *q = msg_copy(m->env->mem, template, false);
-    ((struct envelope *)q->body)->epoch = le64_of(hub_epoch(m->hub)); // the template may be of an epoch that is over
-    m->stats.calls++;
     struct try t = {.since_ns = env_now_ns(m->env)};
     list_push_back(&m->tries, &t.node);
     if (!m->doubt.index) timer_set(m->env, &m->doubt, t.since_ns + MX_DOUBT_NS, doubt, m);
     err e = co_call(m->iom[iom.n].peer, q, &o, reply);
     list_remove(&t.node);
+    m->stats.calls++;
     return e;
+}
+
+static err co_try(struct mx *m, struct mx_op *op, iom_id iom, const struct msg *template, struct msg **reply) {
+    struct msg *q = msg_copy(m->env->mem, template, false);
+    ((struct envelope *)q->body)->epoch = le64_of(hub_epoch(m->hub)); // the template may be of an epoch that is over
+    return co_mx_call(m, op, iom, q, reply);
 }
 
 // The outcome of an unknown session when an earlier try may have been carried out: it cannot be told whether it was.

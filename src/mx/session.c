@@ -100,8 +100,7 @@ static struct msg *session_msg(struct mx *m, uint16_t type) {
 
 static err co_session_say(struct mx *m, struct mx_op *op, iom_id iom, struct msg *q) {
     struct msg *reply;
-    struct call_opts o = {.cancelled = &op->cancelled, .cancel = &op->waiting};
-    err e = co_call(m->iom[iom.n].peer, q, &o, &reply);
+    err e = co_mx_call(m, op, iom, q, &reply);
     msg_free(reply);
     return e;
 }
