@@ -75,7 +75,7 @@ static void pump(struct peer *p) {
 
 void hub_post(struct peer *p, struct msg *m) {
     struct stream_out *s = &p->out;
-    ASSERT(m->type >= MSG_POST_FIRST && p->iom != NO_IOM);
+    ASSERT(m->type >= MSG_POST_FIRST && p->iom != NO_IOM && p->hub->cfg.self.kind == NODE_IOM);
     if (s->broken || le64_get(msg_envelope(m)->epoch) != p->hub->epoch) { // it was made before a recovery
         msg_free(m);
         return;
@@ -120,10 +120,10 @@ void stream_out_lost(struct peer *p) {
     }
 }
 
-// Everything is in `unsent` now; what the other side has is dropped from it.
+// Everything is in `unsent` now; what the other side has is dropped from it. Who is no IOM has no stream, and is told no number.
 void stream_out_welcomed(struct peer *p, const struct greeting *g) {
     struct stream_out *s = &p->out;
-    if (p->iom == NO_IOM || s->broken) return;
+    if (p->hub->cfg.self.kind != NODE_IOM || p->iom == NO_IOM || s->broken) return;
     s->remote_epoch = le64_get(g->epoch);
     if (s->bound && s->bound != p->known) {
         break_stream(p, "another incarnation answers there");

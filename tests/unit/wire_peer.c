@@ -188,6 +188,26 @@ static void epochs_deadlines_cancelling(void **state) {
     world_destroy(w);
 }
 
+static void ask_as_mx(void *arg) {
+    struct side *s = arg;
+    struct hub_config c = config_of(s);
+    c.self = (struct node_name){.kind = NODE_MX, .iom = NO_IOM, .id = "a session"};
+    s->hub = hub_create(env_of(s), &c);
+    hub_set_epoch(s->hub, 7);
+    assert_int_equal(co_ask(s, hub_peer(s->hub, (iom_id){1}, "b"), MSG_READ, 1, NULL), OK);
+    done = true;
+}
+
+static void who_is_no_iom_has_no_stream(void **state) {
+    begin(6, 0);
+    node_crash(side[0].node);
+    node_start(side[0].node, ask_as_mx, &side[0]);
+    assert_true(world_run_while(w, going, NULL, SEC(10)));
+    assert_int_equal(side[1].calls, 1);
+    assert_int_equal(lines_told, 0); // nobody complains of a stream that cannot be resumed
+    world_destroy(w);
+}
+
 // ---- a peer that dies -----------------------------------------------------------------------------------------------
 static void crash_b(void *arg) {
     side[1].held = NULL;
@@ -394,6 +414,7 @@ static void short_body_closes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greetings_and_calls), cmocka_unit_test(another_cluster_is_refused),
+        cmocka_unit_test(who_is_no_iom_has_no_stream),
         cmocka_unit_test(epochs_deadlines_cancelling), cmocka_unit_test(calls_to_one_that_dies),
         cmocka_unit_test(posts_arrive_once_in_order), cmocka_unit_test(posts_and_epochs),
         cmocka_unit_test(all_calls_end), cmocka_unit_test(garbage_closes), cmocka_unit_test(short_body_closes),
