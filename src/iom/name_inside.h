@@ -275,6 +275,7 @@ MUST_USE err co_truncate(struct request *r, struct cnode *c, uint64_t size, void
 struct hold *truncate_open(struct names *n, struct handle h); // NULL: none is under way
 // A truncate is under way and its INTENT durable: *size is the object's durable end for those who know the new count. ERR_TRUNCATED for an older one.
 bool truncate_durable_end(struct names *n, struct handle h, uint32_t truncates, uint64_t *size, err *result);
+MUST_USE err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c, struct hold **held);
 MUST_USE err co_object_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c); // live, no truncate under way
 MUST_USE err co_object_put(struct request *r, struct cnode *c); // one batch with the reply
 void object_changed(struct names *n, struct handle h, uint64_t number); // its creation or size is in this batch

@@ -11,26 +11,35 @@ static void reply_size(struct request *r, uint64_t size, uint64_t durable, uint3
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
 }
 
-// mtime 0: only the size. *c: as it is afterwards.
-static err co_raise(struct request *r, struct handle h, uint64_t end, uint64_t mtime_ns, uint32_t truncates, struct cnode *c) {
-    struct names *n = r->n;
-    struct lockset locks;
-    err e = co_object_lock(n, h, &locks, c);
-    if (e != OK) return e;
+// What a raise does under the object's lock. append: `end` is a length, to be added to the size as it is.
+struct raise { uint64_t end, mtime_ns; uint32_t truncates; bool append; };
+
+static err co_raise_locked(struct request *r, const struct raise *w, struct cnode *c) {
+    uint64_t end = w->end;
+    if (c->type != OBJ_FILE) return ERR_INVAL;
+    if (w->truncates < c->truncates) return ERR_TRUNCATED;
+    if (end > OBJECT_BYTES_MAX || (w->append && end > OBJECT_BYTES_MAX - c->size)) return ERR_FBIG;
+    if (w->append) end += c->size;
     bool grows = end > c->size;
-    if (c->type != OBJ_FILE) e = ERR_INVAL;
-    else if (truncates < c->truncates) e = ERR_TRUNCATED;
-    else if (end > OBJECT_BYTES_MAX) e = ERR_FBIG;
-    if (e == OK && (grows || mtime_ns != 0)) {
-        c->size = MAX(c->size, end);
-        c->flags |= CNODE_RAISED;
-        if (mtime_ns != 0) c->mtime_ns = mtime_ns;
-        c->ctime_ns = MAX(c->ctime_ns, env_wall_ns(n->env));
-        c->change++;
-        e = co_object_put(r, c);
-        if (e == OK && grows) object_changed(n, h, r->shows);
-    }
-    lockset_release(n, &locks);
+    if (!grows && w->mtime_ns == 0) return OK;
+    c->size = MAX(c->size, end);
+    c->flags |= CNODE_RAISED;
+    if (w->mtime_ns != 0) c->mtime_ns = w->mtime_ns;
+    c->ctime_ns = MAX(c->ctime_ns, env_wall_ns(r->n->env));
+    c->change++;
+    if (w->append) reply_size(r, c->size, 0, c->truncates, c->change); // it goes into the slot with the batch
+    err e = co_object_put(r, c);
+    if (e == OK && grows) object_changed(r->n, c->h, r->shows);
+    return e;
+}
+
+// *c: as it is afterwards.
+static err co_raise(struct request *r, struct handle h, const struct raise *w, struct cnode *c) {
+    struct lockset locks;
+    err e = co_object_lock(r->n, h, &locks, c);
+    if (e != OK) return e;
+    e = co_raise_locked(r, w, c);
+    lockset_release(r->n, &locks);
     return e;
 }
 
@@ -38,7 +47,8 @@ err co_name_raise(struct request *r) {
     const struct req_raise *q = (const void *)r->m->body;
     struct handle h = wire_handle_at(&q->handle);
     struct cnode c;
-    err e = co_raise(r, h, le64_get(q->end), le64_get(q->mtime_ns), le32_get(q->truncates), &c);
+    struct raise w = {le64_get(q->end), le64_get(q->mtime_ns), le32_get(q->truncates), q->append};
+    err e = co_raise(r, h, &w, &c);
     if (e != OK) return e;
     uint64_t number = object_number(r->n, h);
     if (q->durable) e = co_mirror_durable(r->n, number);
@@ -46,16 +56,32 @@ err co_name_raise(struct request *r) {
     return e;
 }
 
-err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) {
-    err e;
-    if (truncate_durable_end(n, h, truncates, durable_end, &e)) return e;
-    struct request *r = mem_alloc(n->mem, sizeof *r);
+// While a truncate holds the object its new size is the durable end, for it is the truncate that waits for who asks.
+static err co_end_durable(struct request *r, struct handle h, const struct raise *w, uint64_t *durable_end) {
+    struct names *n = r->n;
+    struct lockset locks;
     struct cnode c;
-    r->n = n;
-    n->tasks++;
-    e = n->stopping ? ERR_STOPPED : co_raise(r, h, end, 0, truncates, &c);
+    for (;;) {
+        struct hold *held;
+        err e = co_object_try_lock(n, h, &locks, &c, &held);
+        if (e == OK && held == NULL) break;
+        if (e == OK && truncate_durable_end(n, h, w->truncates, durable_end, &e)) return e;
+        if (e == OK) e = co_hold_wait(n, held);
+        if (e != OK) return e;
+    }
+    err e = co_raise_locked(r, w, &c);
+    lockset_release(n, &locks);
     if (e == OK) e = co_mirror_durable(n, object_number(n, h));
     if (e == OK) *durable_end = c.size;
+    return e;
+}
+
+err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) {
+    struct request *r = mem_alloc(n->mem, sizeof *r);
+    struct raise w = {.end = end, .truncates = truncates};
+    r->n = n;
+    n->tasks++;
+    err e = n->stopping ? ERR_STOPPED : co_end_durable(r, h, &w, durable_end);
     if (--n->tasks == 0) waitq_wake_all(n->env, &n->idle);
     mem_free(n->mem, r);
     return e;

@@ -2,20 +2,25 @@
 // Growing changes the size alone; shrinking is a truncate (name_truncate.c).
 #include "iom/name_inside.h"
 
+// Under the object's lock, or else *held is the truncate that is under way and nothing is locked.
+err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c, struct hold **held) {
+    locks->len = 0;
+    lockset_add(locks, h);
+    co_lockset_take(n, locks);
+    *held = truncate_open(n, h);
+    err e = n->stopping ? ERR_STOPPED : OK;
+    if (e == OK && *held == NULL) e = co_cnode_live(n, h, c);
+    if (e != OK || *held != NULL) lockset_release(n, locks);
+    return e;
+}
+
 // Under the object's lock, with no truncate of it under way. ERR_STALE and others: not locked.
 err co_object_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c) {
     for (;;) {
-        locks->len = 0;
-        lockset_add(locks, h);
-        co_lockset_take(n, locks);
-        struct hold *held = truncate_open(n, h);
-        err e = n->stopping ? ERR_STOPPED : OK;
-        if (e == OK && held == NULL) {
-            e = co_cnode_live(n, h, c);
-            if (e == OK) return OK;
-        }
-        lockset_release(n, locks);
-        if (e == OK) e = co_hold_wait(n, held);
+        struct hold *held;
+        err e = co_object_try_lock(n, h, locks, c, &held);
+        if (e != OK || held == NULL) return e;
+        e = co_hold_wait(n, held);
         if (e != OK) return e;
     }
 }

@@ -34,6 +34,7 @@ static void truncate_is_durable(struct names *n, struct handle h, uint64_t size,
     ASSERT(t != NULL);
     t->size = size;
     t->truncates = truncates;
+    waitq_wake_all(n->env, &t->freed); // who waits for a durable end has it now
 }
 
 // ---- the members

@@ -29,7 +29,7 @@ static const struct op_row ops[] = {
     {MSG_READDIR, sizeof(struct req_readdir), NEEDS_HEAD, co_name_readdir},
     {MSG_OPEN, sizeof(struct req_handle), NEEDS_HEAD | NEEDS_SESSION, co_name_open},
     {MSG_RELEASE, sizeof(struct req_handle), NEEDS_HEAD | NEEDS_SESSION, co_name_release},
-    {MSG_RAISE, sizeof(struct req_raise), NEEDS_HEAD, co_name_raise},
+    {MSG_RAISE, sizeof(struct req_raise), NEEDS_HEAD | KEPT, co_name_raise},
     {MSG_SYNC_META, sizeof(struct req_handle), NEEDS_HEAD, co_name_sync_meta},
     {MSG_STATFS, sizeof(struct req_head), NEEDS_HEAD, co_name_statfs},
     {MSG_SETXATTR, sizeof(struct req_xattr), NEEDS_HEAD | KEPT, co_name_setxattr},

@@ -408,7 +408,7 @@ static err co_sync_meta_part(struct transfer *t, iom_id iom) { return co_sync_me
 static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o) {
     struct transfer t = {.m = m, .op = op, .o = o};
     struct part part[ARRAY_IOMS_MAX + 1];
-    bool first = o->size > o->durable_end;
+    bool first = o->size > o->durable_end && o->learned_ns;
     err e = first ? co_sync_meta(m, op, o) : OK;
     if (e) return e;
     group_init(&t.parts);
@@ -432,7 +432,7 @@ err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_onl
     bool was_unsynced = o->unsynced;
     uint64_t since = o->unsynced_recoveries;
     o->unsynced = false;
-    if (!e) e = o->size ? co_fsync_members(m, op, o) : co_sync_meta(m, op, o);
+    if (!e) e = co_fsync_members(m, op, o);
     if (e == ERR_TRUNCATED) e = co_learn(m, op, o); // cut meanwhile: what is left was made durable by the truncate
     if (!e && was_unsynced && since != m->map.recoveries) return ERR_IO; // an all-crash came between: some of it may be lost (told once)
     if (e && was_unsynced && !o->unsynced) {
