@@ -101,7 +101,7 @@ err co_call_iom(struct names *n, iom_id to, const struct msg *req, struct msg **
     for (uint32_t tries = 0;; tries++) {
         if (n->stopping && !n->recovering) return ERR_STOPPED;
         err e = n->port.co_call(n->port.ctx, to, msg_copy(n->mem, req, false), reply);
-        if (!err_transport(e) || (n->recovering && tries == RECOVERY_TRIES)) return e;
+        if (!err_transport(e) || e == ERR_STOPPED || (n->recovering && tries == RECOVERY_TRIES)) return e;
         if (n->stopping && !n->recovering) return ERR_STOPPED;
         co_sleep_until(n->env, env_now_ns(n->env) + CALL_AGAIN_NS, "calls an IOM again");
     }
@@ -376,7 +376,7 @@ static void co_intent_close_task(struct names *n, void *arg) {
     struct intent *it = arg;
     err e;
     while ((e = co_intent_close(n, it)) != OK && !n->stopping) {
-        LOG(n->env, TRACE_WARN, "names: an intent cannot be closed yet: %s", err_name(e));
+        if (e != ERR_STOPPED) LOG(n->env, TRACE_WARN, "names: an intent cannot be closed yet: %s", err_name(e));
         co_sleep_until(n->env, env_now_ns(n->env) + MSEC(100), "intent to be closed");
     }
 }

@@ -91,7 +91,7 @@ static err co_fan_to(struct fan *f, iom_id to) {
     for (;;) {
         err e = iom_eq(to, f->n->c.self) ? co_fan_here(f) : co_fan_there(f, to);
         if (e == OK) return OK;
-        if (f->n->stopping) return ERR_STOPPED;
+        if (f->n->stopping || e == ERR_STOPPED) return ERR_STOPPED;
         LOG(f->n->env, TRACE_WARN, "names: IOM %u does not discard: %s", to.n, err_name(e));
         co_sleep_until(f->n->env, env_now_ns(f->n->env) + MSEC(100), "discard again");
     }

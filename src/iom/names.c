@@ -230,7 +230,7 @@ struct names *names_create(struct env *e, struct store *s, const struct names_po
     return n;
 }
 
-void co_names_stop(struct names *n, bool harden) {
+void names_cancel(struct names *n) {
     n->stopping = true;
     n->recovering = false;
     mirror_wake(n);
@@ -239,6 +239,10 @@ void co_names_stop(struct names *n, bool harden) {
     waitq_wake_all(n->env, &n->orphan_idle);
     MAP_FOR(&n->holds, it) waitq_wake_all(n->env, &((struct hold *)it.value)->freed);
     MAP_FOR(&n->sessions, it) waitq_wake_all(n->env, &((struct name_session *)it.value)->unused);
+}
+
+void co_names_stop(struct names *n, bool harden) {
+    names_cancel(n);
     while (n->tasks > 0) co_wait(n->env, &n->idle, "tasks of names");
     if (co_ward_drain(n) != OK) LOG(n->env, TRACE_ERROR, "names: the ward's batches could not be applied");
     if (harden && co_store_sync(n->store, store_now(n->store)) != OK)
@@ -308,7 +312,6 @@ static err co_names_start(struct names *n) {
 }
 
 static err co_recover_mirror(struct names *n, uint64_t epoch) {
-    ASSERT(n->stopping); // a recovery that begins again stops names first
     n->recovering = true;
     err e = co_mirror_recover(n);
     if (e == OK && !n->recovering) e = ERR_STOPPED;
@@ -321,6 +324,7 @@ static err co_recover_mirror(struct names *n, uint64_t epoch) {
 
 err co_names_recover(struct names *n, uint32_t phase, uint64_t epoch) {
     err e = ERR_INVAL;
+    if (phase == 0 && !n->stopping) co_names_stop(n, false); // a recovery that begins again
     names_enter(n);
     switch (phase) {
     case 0: e = co_recover_mirror(n, epoch); break;

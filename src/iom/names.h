@@ -21,6 +21,7 @@ struct names_config {
     uint64_t session_lease_ns; // default 60 s
 };
 struct names *names_create(struct env *e, struct store *s, const struct names_port *port, const struct names_config *c);
+void names_cancel(struct names *n);               // all that waits in names ends with ERR_STOPPED, a phase of recovery too; co_names_stop follows
 void co_names_stop(struct names *n, bool harden); // ends its tasks; harden: syncs what was committed
 void names_destroy(struct names *n);
 
@@ -28,7 +29,8 @@ void names_destroy(struct names *n);
 // READLINK, GETXATTR, LISTXATTR the envelope and a payload; all others the envelope alone. LOOKUP knows "." and "..".
 // SESSION_OPEN, RENEW, CLOSE: a bare req_head. The first RENEW after a recovery names in its payload what the session has open here (wire_handles).
 // OPEN and RELEASE say that a session has an object open or not, however often: the MX counts. A request that changes something carries seq != 0.
-// names_port.co_call must end when the peer is lost (deadline or broken connection), or co_names_stop waits for it. Between IOMs, also in recovery, calls
+// names_port.co_call must end when the peer is lost or this IOM stops, or co_names_stop waits for it; its ERR_STOPPED means that this IOM stops or the
+// epoch is over, other errors of the way are tried again. Between IOMs, also in recovery, calls
 // go through from the phase 0 of both on; MXs are kept out by the caller until the last phase is over. Phase 0 begins on new or stopped names.
 // ---- service. Every call of an MX or IOM with a type in names' table; answers with hub_reply, I10: only when the proxy has what the reply shows.
 bool names_takes(uint16_t type);

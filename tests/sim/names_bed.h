@@ -64,8 +64,15 @@ static inline err bed_port_call(void *ctx, iom_id to, struct msg *req, struct ms
         msg_free(req);
         return e;
     }
-    struct call_opts o = {.deadline_ns = env_now_ns(node_env(s->node)) + SEC(2)};
-    return co_call(s->peer[to.n], req, &o, reply);
+    for (;;) { // ERR_STOPPED ends it only if this IOM stops itself
+        struct call_opts o = {.deadline_ns = env_now_ns(node_env(s->node)) + SEC(2)};
+        err e = co_call(s->peer[to.n], msg_copy(node_env(s->node)->mem, req, false), &o, reply);
+        if (e != ERR_STOPPED || s->stop_wanted) {
+            msg_free(req);
+            return e;
+        }
+        co_sleep_until(node_env(s->node), env_now_ns(node_env(s->node)) + MSEC(1), "bed");
+    }
 }
 static inline err bed_port_discard(void *ctx, struct handle h, const struct refmap *m, uint64_t from, uint32_t truncates, bool gone) {
     ((struct bed_iom *)ctx)->discards++;
