@@ -87,10 +87,30 @@ static err co_instance_up(struct iom *i) {
     return OK;
 }
 
+struct stopping {
+    struct iom *i;
+    struct group done;
+};
+static void names_stop_task(void *arg) {
+    struct stopping *s = arg;
+    co_names_stop(s->i->names, true);
+    group_done(s->i->env, &s->done, OK);
+}
+
+// Both at once: tasks of each wait for the other, and end because both have been told.
+static void co_stop_both(struct iom *i) {
+    struct stopping s = {.i = i};
+    group_init(&s.done);
+    group_add(&s.done);
+    env_spawn(i->env, "iom: names stop", names_stop_task, &s);
+    co_rows_stop(i->rows, true);
+    err e = co_group_wait(i->env, &s.done, "iom: names stop");
+    ASSERT(e == OK);
+}
+
 static err co_instance_down(struct iom *i) {
     cancel_instance(i);
-    co_names_stop(i->names, true); // sizes first: blocks beyond the durable end do not harden
-    co_rows_stop(i->rows, true);
+    co_stop_both(i);
     while (i->requests) co_wait(i->env, &i->idle, "iom: the last request leaves the instance");
     rows_destroy(i->rows);
     names_destroy(i->names);
