@@ -289,7 +289,7 @@ void row_wait_add(struct rows *r, struct waitlist *w, struct dseg *d) {
 
 static err co_settled(struct dseg *d, uint64_t target) {
     struct rows *r = d->s.r;
-    while (!d->s.dead && d->settled < target) {
+    while (!d->s.dead && d->settled < target && (d->dirty.mask || d->state != D_IDLE)) { // at rest below it: what was dirty was taken back
         if (r->broken != OK) return r->broken;
         if (r->stopping) return ERR_STOPPED;
         co_wait(r->env, &d->s.q, "row: not settled yet");

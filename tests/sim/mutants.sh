@@ -16,7 +16,7 @@ missed=0
 for m in MUTANT_NONE "${mutants[@]}"; do
     # all in one translation run: what depends on the rule is the rows alone
     $CC $flags -DMENDFS_MUTANT="$m" src/iom/row*.c src/iom/resolve*.c "$out"/*.o -lisal -o "$out/row_toy" || exit 2
-    line=$(timeout 300 "$out/row_toy" --first --seeds "$SEEDS" 2>&1 | grep -E 'seed|assert' | head -1)
+    line=$(timeout 300 "$out/row_toy" --first --seeds "$SEEDS" 2>&1 | grep -E ' seeds,|seed [0-9]|assert' | head -1)
     if [ "$m" = MUTANT_NONE ]; then
         echo "$m: ${line}"
         echo "$line" | grep -q ' 0 failed' || exit 1

@@ -72,11 +72,13 @@ struct sim {
     bool held;                // they have put all on disk
     bool acked_counts;
     uint32_t stopped;
-    uint64_t seq;
+    uint64_t seq, refused;
     bool at_messages;         // the sending of a message is a moment for a crash too
+    bool tight;               // little room on the disks: writes are refused
     uint32_t hot;             // clients touch the first so many blocks
     bool trace, quiet, nocrash;
 };
+static uint64_t refused_writes; // of all seeds
 static struct sim *sim_now; // for the one who prints
 
 static uint64_t rnd(struct sim *s) {
@@ -280,6 +282,26 @@ static void client_read(struct iom *n, struct model_object *o, struct op op) {
     buf_unref(buf);
     claim(n, o, &op, false);
 }
+// A refused write: each block is as it was, or new (its segment was not among the refused). Looks which.
+static void client_refused(struct iom *n, struct model_object *o, struct op op) {
+    struct sim *s = n->sim;
+    uint32_t object = (uint32_t)(o - s->object), got;
+    struct buf *buf = buf_new(n->env->mem, BLOCK_BYTES);
+    for (uint64_t b = op.off >> BLOCK_SHIFT; b <= (op.off + op.len - 1) >> BLOCK_SHIFT; b++) {
+        struct history *h = &o->block[b];
+        uint8_t is_new[BLOCK_BYTES], was[BLOCK_BYTES];
+        if (!mine(n, o, b)) continue;
+        if (co_rows_read(n->rows, o->h, &o->map, b * BLOCK_BYTES, BLOCK_BYTES, buf->data, BLOCK_BYTES, &got) != OK) break; // stopped
+        state_bytes(&h->s[h->len - 1], object, b, is_new);
+        state_bytes(&h->s[h->len - 2], object, b, was);
+        if (!memcmp(buf->data, is_new, BLOCK_BYTES)) continue;
+        if (memcmp(buf->data, was, BLOCK_BYTES)) fail(s, "a refused write left other bytes: object %u block %llu", object, (unsigned long long)b);
+        struct state old = h->s[h->len - 2];
+        push_state(h, &old);
+        s->refused++;
+    }
+    buf_unref(buf);
+}
 static void client_write(struct iom *n, struct model_object *o, struct op op) {
     struct sim *s = n->sim;
     uint32_t tag = ++s->tag, bytes = gather(n, o, op, 0, NULL, false), upto[BLOCKS];
@@ -288,14 +310,16 @@ static void client_write(struct iom *n, struct model_object *o, struct op op) {
     gather(n, o, op, tag, buf->data, true);
     newest_of(o, op, upto);
     struct row_write w = {.h = o->h, .map = o->map, .off = op.off, .len = op.len, .data = {buf, 0, bytes}, .truncates = o->known,
-                          .durable_end = chance(s, 50) ? o->durable_end : 0, .toughness = (uint8_t)(chance(s, 15) ? 2 : chance(s, 80)), .slot = 1, .seq = ++s->seq};
+                          .durable_end = chance(s, 50) ? o->durable_end : 0, .toughness = (uint8_t)(chance(s, 15) ? 2 : s->tight || chance(s, 80)), .slot = 1, .seq = ++s->seq};
     w.session[0] = n->i + 1;
     w.slot = (uint32_t)s->seq; // never the same: repeats are tested apart
     err e = co_rows_write(n->rows, &w);
     buf_unref(buf);
     if (e == OK && w.toughness == 2) durable_upto(n, o, op, upto);
     if (e == OK && w.toughness) acked_upto(n, o, op, upto);
-    if (bad(s, e) && e != ERR_TRUNCATED) fail(s, "write: %s", err_text(e));
+    bool full = e == ERR_NOSPC && s->tight;
+    if (full && n->rows) client_refused(n, o, op);
+    else if (!full && bad(s, e) && e != ERR_TRUNCATED) fail(s, "write: %s", err_text(e));
     claim(n, o, &op, false);
     if (!w.toughness && n->rows) client_read(n, o, op);
 }
@@ -318,7 +342,9 @@ static void client_zero(struct iom *n, struct model_object *o, struct op op) {
     newest_of(o, op, upto);
     err e = co_rows_zero(n->rows, o->h, &o->map, op.off, op.len, o->known);
     if (e == OK) durable_upto(n, o, op, upto);
-    if (bad(s, e) && e != ERR_TRUNCATED) fail(s, "zero: %s", err_text(e));
+    bool full = e == ERR_NOSPC && s->tight;
+    if (full && n->rows) client_refused(n, o, op);
+    else if (!full && bad(s, e) && e != ERR_TRUNCATED) fail(s, "zero: %s", err_text(e));
     claim(n, o, &op, false);
 }
 
@@ -597,6 +623,7 @@ static void setup(struct sim *s, uint64_t seed) {
     o.on_msg = on_msg;
     o.ctx = s;
     s->at_messages = chance(s, 40);
+    s->tight = chance(s, 20);
     if (chance(s, 50)) o.net_max_ns = USEC(20 + below(s, 500));
     s->hot = (uint32_t[]){6, 12, 24, BLOCKS}[below(s, 4)];
     s->world = world_create(seed, &o);
@@ -606,7 +633,7 @@ static void setup(struct sim *s, uint64_t seed) {
         n->sim = s;
         n->i = i;
         n->node = node_add(s->world, name);
-        n->toy = toy_new(&(struct toy_options){.seed = rnd(s),   .blocks = 2048, .slow = chance(s, 40) ? 1 + (uint32_t)below(s, 20) : 1, .on_io = on_io, .ctx = s});
+        n->toy = toy_new(&(struct toy_options){.seed = rnd(s),   .blocks = s->tight ? 70 + (uint32_t)below(s, 60) : 2048, .slow = chance(s, 40) ? 1 + (uint32_t)below(s, 20) : 1, .on_io = on_io, .ctx = s});
     }
     for (uint32_t i = 0; i < OBJECTS; i++) {
         struct model_object *m = &s->object[i];
@@ -678,6 +705,7 @@ static bool seed_random(uint64_t seed, bool trace, bool quiet) {
         cycle(s, s->nocrash ? 0 : 1 + below(s, 4 * s->ops_max), s->nocrash ? 0 : (unsigned)below(s, 4), s->nocrash ? TOY_CUT_ALL : TOY_CUT_RANDOM);
     }
     bool ok = !s->failed;
+    refused_writes += s->refused;
     teardown(s);
     free(s);
     return ok;
@@ -725,6 +753,7 @@ int main(int argc, char **argv) {
     }
     if (failed) printf("first failing seed %llu\n", (unsigned long long)first_bad);
     if (exhaustive) printf("%llu crash points\n", (unsigned long long)runs);
+    if (refused_writes) printf("%llu blocks refused for want of space\n", (unsigned long long)refused_writes);
     printf("%llu seeds, %llu failed\n", (unsigned long long)seeds, (unsigned long long)failed);
     return failed ? 1 : 0;
 }

@@ -274,7 +274,7 @@ void batch_put(struct batch *b, enum tree_id t, const struct key *k, const void 
     op->tree = t;
     op->key = *k;
     op->len = len;
-    op->val = zalloc(len);
+    op->val = mem_alloc(b->s->env->mem, len); // the node's until it is committed
     memcpy(op->val, val, len);
 }
 void batch_del(struct batch *b, enum tree_id t, const struct key *k) {
@@ -295,7 +295,7 @@ void batch_free(struct batch *b, block_addr at, uint32_t blocks) {
 bool batch_empty(const struct batch *b) { return b->len == 0; }
 void batch_urgent(struct batch *b) { (void)b; }
 void batch_drop(struct batch *b) {
-    for (uint32_t i = 0; i < b->len; i++) free(b->op[i].val);
+    for (uint32_t i = 0; i < b->len; i++) mem_free(b->s->env->mem, b->op[i].val);
     mem_free(b->s->env->mem, b->op);
     mem_free(b->s->env->mem, b);
 }
@@ -315,15 +315,15 @@ err co_batch_commit(struct batch *b, lsn *at) {
     if (t->log_len == t->log_cap) t->log = realloc(t->log, (t->log_cap = t->log_cap ? 2 * t->log_cap : 16) * sizeof t->log[0]);
     struct log_batch *l = &t->log[t->log_len++];
     *l = (struct log_batch){zalloc(b->len * sizeof b->op[0]), b->len, ++t->lsn};
-    if (b->len) memcpy(l->op, b->op, b->len * sizeof b->op[0]);
     t->counts.batches++;
     for (uint32_t i = 0; i < b->len; i++) {
+        l->op[i] = b->op[i];
+        if (b->op[i].len) l->op[i].val = memcpy(zalloc(b->op[i].len), b->op[i].val, b->op[i].len);
         t->counts.batch_bytes += KEY_BYTES + 8 + b->op[i].len;
-        apply_now(t, &b->op[i]);
+        apply_now(t, &l->op[i]);
     }
     *at = (lsn){t->lsn};
-    mem_free(s->env->mem, b->op);
-    mem_free(s->env->mem, b);
+    batch_drop(b);
     return OK;
 }
 
