@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -87,9 +89,12 @@ static void on_ended(struct fuse_face *f) {
     if (f->options.ended) f->options.ended(f->options.arg);
 }
 
+// One client that waits for its answer sends nothing more before it: when nothing else is under way, a look for a further request would find none.
+// Should there be one after all, the descriptor is still readable and the next turn takes it.
 static void on_readable(void *arg, uint32_t events) {
     struct fuse_face *f = arg;
-    for (int n = 0; n < 32 && !f->paused && !f->ended; n++) {
+    int most = f->calls ? FUSE_READS_PER_TURN : 1;
+    for (int n = 0; n < most && !f->paused && !f->ended; n++) {
         struct fuse_buf b = {.mem = f->rx->data + RX_OFFSET};
         int got = fuse_session_receive_buf(f->session, &b);
         if (got == -EINTR || got == -EAGAIN) return;
@@ -121,17 +126,26 @@ static err mount_error(struct fuse_face *f, const char *what) {
     return ERR_IO;
 }
 
+// Whatever its length, it cuts off nothing; whatever is in it, it adds no option.
+static bool add_source(char **options, const char *source) {
+    char text[PATH_MAX + 8];
+    int len = snprintf(text, sizeof text, "fsname=%s", source);
+    return len > 0 && (size_t)len < sizeof text && !fuse_opt_add_opt_escaped(options, text);
+}
+
 static err session_make(struct fuse_face *f) {
-    char options[128];
-    snprintf(options, sizeof options, "fsname=%s,subtype=mendfs,default_permissions%s", f->options.source ? f->options.source : "mendfs",
-             f->options.allow_other ? ",allow_other" : "");
+    char *options = NULL;
+    bool fits = !fuse_opt_add_opt(&options, "default_permissions,subtype=mendfs");
+    if (f->options.allow_other) fits = fits && !fuse_opt_add_opt(&options, "allow_other");
+    fits = fits && add_source(&options, f->options.source ? f->options.source : "mendfs");
     char *argv[] = {(char *)"mendfs", (char *)"-o", options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, argv);
     struct fuse_lowlevel_ops ops = {0};
     fuse_ops_names(&ops);
     fuse_ops_files(&ops);
-    f->session = fuse_session_new(&args, &ops, sizeof ops, f);
+    if (fits) f->session = fuse_session_new(&args, &ops, sizeof ops, f);
     fuse_opt_free_args(&args);
+    free(options);
     return f->session ? OK : ERR_INVAL;
 }
 

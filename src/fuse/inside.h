@@ -6,6 +6,7 @@
 #include <fuse_lowlevel.h>
 
 #define FUSE_CALLS_MAX 256u       // requests under way; beyond it the kernel's queue waits
+#define FUSE_READS_PER_TURN 32     // before others have their turn
 #define FUSE_ATTR_SECONDS 1.0     // how long the kernel may believe attributes and names: what another mount did shows after it at the latest
 #define FUSE_WRITE_HEADER 80u     // fuse_in_header + fuse_write_in: where a write's data begins in its request
 
