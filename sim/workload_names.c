@@ -30,7 +30,7 @@ struct onames {
     struct oplace place[PLACES];
     struct oobject object[OBJECTS];
     uint32_t objects;                // used; 0 is nobody
-    bool uncertain;
+    bool uncertain, straddles;       // straddles: a change under way at the last crash ended after it: it need not be durable
     uint64_t crash;                  // crashes known of
 };
 
@@ -135,9 +135,11 @@ static void count_links(struct client *c) {
 
 static void co_recheck(struct client *c) {
     while (!co_find_all(c)) {}
+    for (uint32_t p = 0; p < PLACES; p++)
+        if (c->names->place[p].now) LOG(client_env(c), TRACE_DEBUG, "client %u: finds object %u at %u", c->n, c->names->place[p].now, p);
     count_links(c);
-    settle(c->names);
-    c->names->uncertain = false;
+    if (!c->names->straddles) settle(c->names);
+    c->names->uncertain = c->names->straddles = false;
 }
 
 static bool crashed(struct client *c) {
@@ -189,7 +191,11 @@ void co_check_names(struct client *c) {
 
 // ---- changing. Before the call the possibilities grow, after it (no crash in between) the present moves.
 static bool ended_well(struct client *c, const char *what, err e, err expected) {
-    if (crashed(c)) return false; // what it met is not known: the next look tells
+    LOG(client_env(c), TRACE_DEBUG, "client %u: %s ended: %s", c->n, what, err_text(e));
+    if (crashed(c)) { // what it met is not known: the next look tells
+        c->names->straddles = true;
+        return false;
+    }
     if (e != expected) oracle_fault(c->w->oracle, "client %u: %s gave \"%s\", expected \"%s\"", c->n, what, err_text(e), err_text(expected));
     return e == OK && expected == OK;
 }
@@ -259,6 +265,7 @@ static void co_sync(struct client *c) {
     err e = co_mx_fsyncdir(client_mx(c), &op, c->names->dir[0]);
     if (!e) e = co_mx_fsyncdir(client_mx(c), &op, c->names->dir[1]);
     must(c, "an fsync of a directory", e);
+    LOG(client_env(c), TRACE_DEBUG, "client %u: synced its directories: %s", c->n, err_text(e));
     if (!e && !crashed(c)) settle(c->names);
 }
 
@@ -287,7 +294,10 @@ static bool co_find_dirs(struct client *c) {
 static void co_name_op(struct client *c) {
     uint32_t from = (uint32_t)below(c->w, PLACES), to = (uint32_t)below(c->w, PLACES);
     if (crashed(c)) co_recheck(c);
-    switch (below(c->w, 12)) {
+    uint32_t what = (uint32_t)below(c->w, 12);
+    LOG(client_env(c), TRACE_DEBUG, "client %u: name operation %u on %c/%s and %c/%s", c->n, what, from < NAMES ? 'd' : 's', place_name(from), to < NAMES ? 'd' : 's',
+        place_name(to));
+    switch (what) {
     case 0: case 1: case 2: c->doing = "create"; co_make_name(c, from); break;
     case 3: case 4: c->doing = "unlink"; co_unlink(c, from); break;
     case 5: case 6: case 7: c->doing = "rename"; co_rename(c, from, to); break;
