@@ -102,6 +102,20 @@ static void on_serving(void *ctx, bool on) {
     LOG(loop_env(m->d.l), TRACE_INFO, "IOM %u %s", (unsigned)m->id, on ? "serves" : "does not serve");
 }
 
+static void tell_counters(void *ctx, struct iom_counters *out) {
+    struct host_counters c;
+    loop_counters(((struct iom_daemon *)ctx)->d.l, &c);
+    *out = (struct iom_counters){.msgs_in = c.msgs_in,
+                                 .msgs_out = c.msgs_out,
+                                 .net_bytes_in = c.net_bytes_in,
+                                 .net_bytes_out = c.net_bytes_out,
+                                 .syscalls = c.syscalls,
+                                 .wakes = c.wakes,
+                                 .disk_calls = c.disk_calls,
+                                 .slow_turns = c.slow_turns,
+                                 .longest_turn_ns = c.longest_turn_ns};
+}
+
 static void on_stop_signal(void *arg) {
     struct iom_daemon *m = arg;
     if (m->stop_asked) return;
@@ -181,6 +195,7 @@ static bool configure(struct iom_daemon *m, const char *store, const char *liste
     m->config.rows.cache_bytes = CACHE_BYTES / 4 * 3;
     m->config.ended = on_ended;
     m->config.serving = on_serving;
+    m->config.counters = tell_counters;
     m->config.ctx = m;
     return disk_path_set(m);
 }

@@ -80,15 +80,32 @@ static int verdict(const struct status *s) {
 static json_t *or_null(pid_t pid) { return pid ? json_integer(pid) : json_null(); }
 
 static json_t *numbers_json(const struct wire_status *w) {
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "store_bytes",
-                     (json_int_t)(le64_get(w->blocks_total) * BLOCK_BYTES), "free_bytes",
-                     (json_int_t)(le64_get(w->blocks_free) * BLOCK_BYTES), "objects", (json_int_t)le64_get(w->objects),
-                     "dirty_bytes", (json_int_t)le64_get(w->rows_dirty_bytes), "memory_bytes",
-                     (json_int_t)le64_get(w->mem_bytes), "reads", (json_int_t)le64_get(w->reads), "writes",
-                     (json_int_t)le64_get(w->writes), "settled", (json_int_t)le64_get(w->settled), "journal_bytes",
-                     (json_int_t)le64_get(w->journal_bytes), "journal_flushes",
-                     (json_int_t)le64_get(w->journal_flushes), "data_blocks_written",
-                     (json_int_t)le64_get(w->data_blocks_written), "bad_blocks", (json_int_t)le64_get(w->bad_blocks));
+    const struct { const char *name; le64 value; } numbers[] = {
+        {"objects", w->objects},
+        {"dirty_bytes", w->rows_dirty_bytes},
+        {"memory_bytes", w->mem_bytes},
+        {"reads", w->reads},
+        {"writes", w->writes},
+        {"settled", w->settled},
+        {"journal_bytes", w->journal_bytes},
+        {"journal_flushes", w->journal_flushes},
+        {"data_blocks_written", w->data_blocks_written},
+        {"bad_blocks", w->bad_blocks},
+        {"msgs_in", w->msgs_in},
+        {"msgs_out", w->msgs_out},
+        {"net_bytes_in", w->net_bytes_in},
+        {"net_bytes_out", w->net_bytes_out},
+        {"syscalls", w->syscalls},
+        {"wakes", w->wakes},
+        {"disk_calls", w->disk_calls},
+        {"slow_turns", w->slow_turns},
+        {"longest_turn_ns", w->longest_turn_ns},
+    };
+    json_t *j = json_pack("{s:I,s:I}", "store_bytes", (json_int_t)(le64_get(w->blocks_total) * BLOCK_BYTES),
+                          "free_bytes", (json_int_t)(le64_get(w->blocks_free) * BLOCK_BYTES));
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        json_object_set_new(j, numbers[i].name, json_integer((json_int_t)le64_get(numbers[i].value)));
+    return j;
 }
 
 static json_t *iom_json(const struct status *s, uint8_t i) {

@@ -6,6 +6,8 @@
 #include "iom/names.h"
 #include "iom/row.h"
 
+// What its world counts, for status. A world that counts nothing leaves it out.
+struct iom_counters { uint64_t msgs_in, msgs_out, net_bytes_in, net_bytes_out, syscalls, wakes, disk_calls, slow_turns, longest_turn_ns; };
 struct iom_config {
     char disk_path[256];
     char listen[108];           // "unix:PATH", "HOST:PORT", or the node's name in the simulator
@@ -14,6 +16,7 @@ struct iom_config {
     uint64_t heartbeat_ns, silence_ns; // 0 = defaults of member.h
     void (*ended)(void *ctx, err why); // iom_main is about to return
     void (*serving)(void *ctx, bool on); // for readiness (up) and the oracle
+    void (*counters)(void *ctx, struct iom_counters *out); // may be NULL
     void *ctx;
 };
 struct iom;
@@ -32,6 +35,7 @@ struct wire_status {
     le64 rows_dirty_bytes, rows_cache_bytes, store_cache_bytes, mem_bytes;
     le64 writes, reads, deltas_sent, settled, journal_flushes, journal_bytes, data_blocks_written, data_blocks_read, bad_blocks;
     struct { le64 incarnation, silent_ms; uint8_t state, reserved[7]; } member[ARRAY_IOMS_MAX]; // as this IOM sees the others
+    le64 msgs_in, msgs_out, net_bytes_in, net_bytes_out, syscalls, wakes, disk_calls, slow_turns, longest_turn_ns; // struct iom_counters
 };
 // Body of MSG_CONTROL
 enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3 };

@@ -68,11 +68,27 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->data_blocks_read = le64_of(t.data_blocks_read);
 }
 
+static void status_of_world(struct iom *i, struct wire_status *s) {
+    struct iom_counters c;
+    if (!i->config->counters) return;
+    i->config->counters(i->config->ctx, &c);
+    s->msgs_in = le64_of(c.msgs_in);
+    s->msgs_out = le64_of(c.msgs_out);
+    s->net_bytes_in = le64_of(c.net_bytes_in);
+    s->net_bytes_out = le64_of(c.net_bytes_out);
+    s->syscalls = le64_of(c.syscalls);
+    s->wakes = le64_of(c.wakes);
+    s->disk_calls = le64_of(c.disk_calls);
+    s->slow_turns = le64_of(c.slow_turns);
+    s->longest_turn_ns = le64_of(c.longest_turn_ns);
+}
+
 static void answer_status(struct iom *i, struct inbound *in) {
     struct msg *reply = inbound_reply(in, sizeof(struct wire_status));
     struct wire_status *s = (struct wire_status *)reply->body;
     status_of_map(i, s);
     status_of_store(i, s);
+    status_of_world(i, s);
     s->mem_bytes = le64_of(mem_used_bytes(i->env->mem));
     hub_reply(in, reply, OK);
 }
