@@ -107,7 +107,7 @@ static void rows_main(void *arg) {
     struct hub_config h = {.self = {.kind = NODE_TOOL, .iom = NO_IOM, .id = "auditor"}};
     memcpy(h.cluster, u->a->cluster, 16);
     u->hub = hub_create(node_env(u->node), &h);
-    if (co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_VERIFY) == OK && !u->rows && oracle_counts(u->o).writes)
+    if (co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_VERIFY) == OK && !u->rows && oracle_counts(u->o).writes)
         oracle_fault(u->o, "clients wrote data, but no IOM has a row to verify");
     hub_destroy(u->hub);
     u->over = true;

@@ -1,5 +1,6 @@
 // mendfs down: unmounts, then stops the IOMs. It needs nothing from the array, which may be stopped or hang: it knows
 // the daemons by their pid files and the mounts by the kernel's table.
+#include "cli/tool.h"
 #include "cli/cli.h"
 #include "cli/mounts.h"
 #include "cli/start.h"
@@ -83,6 +84,38 @@ static void mx_end(struct down *d) {
     }
 }
 
+// Before the IOMs end all that they hold is put where it belongs, while each still has the others: two rounds, for what one tells another in the first.
+struct settling {
+    struct tool *t;
+    const struct conf *c;
+    uint8_t iom;
+    struct group *all;
+};
+static void co_settle_iom(void *arg) {
+    struct settling *s = arg;
+    struct msg *q = hub_msg(s->t->hub, MSG_CONTROL, sizeof(struct req_control)), *reply;
+    ((struct req_control *)q->body)->op = CONTROL_SYNC;
+    struct call_opts o = {.deadline_ns = env_now_ns(s->t->e) + SEC(10)};
+    err e = co_call(hub_peer(s->t->hub, (iom_id){s->iom}, s->c->iom[s->iom].at), q, &o, &reply);
+    msg_free(reply);
+    group_done(s->t->e, s->all, e);
+}
+
+static void co_settle_all(struct tool *t) {
+    const struct conf *c = t->arg;
+    for (uint32_t round = 0; round < 2; round++) {
+        struct settling s[ARRAY_IOMS_MAX];
+        struct group all;
+        group_init(&all);
+        for (uint8_t i = 0; i < c->ioms; i++) {
+            s[i] = (struct settling){t, c, i, &all};
+            group_add(&all);
+            env_spawn(t->e, "down: one IOM", co_settle_iom, &s[i]);
+        }
+        if (co_group_wait(t->e, &all, "down: all is settled")) return; // it is stopped or hung: the next start settles it
+    }
+}
+
 static int down(struct down *d, const struct conf *c) {
     char source[32];
     source_of(c, source);
@@ -91,6 +124,7 @@ static int down(struct down *d, const struct conf *c) {
     if (d->busy)
         return fail(1, "not stopped: %u of %u mounts could not be unmounted; the reasons stand above", d->busy,
                     d->mounts);
+    if (c->ioms) tool_run(c->cluster, co_settle_all, (void *)(uintptr_t)c);
     uint32_t ended, killed = ioms_stop(d->dir, ~0u, &ended);
     socket_dirs_remove(c);
     if (!ended && !d->mx_len && !d->mounts) say("stopped already: nothing of %s runs", d->dir);

@@ -241,6 +241,7 @@ void iom_main(void *arg) {
     i->config = c;
     waitq_init(&i->cancel);
     waitq_init(&i->idle);
+    waitq_init(&i->touched);
     waitq_init(&i->changed);
     start->iom = i;
     err e = co_open_store(i);

@@ -27,6 +27,8 @@ struct iom {
     bool serving;
     bool cancelled;          // the instance ends: calls to others give up
     struct waitq cancel;
+    uint32_t touching;       // touches of other IOMs' objects under way
+    struct waitq touched;    // woken when touching becomes 0
     uint32_t requests;       // tasks under way that use the instance
     struct waitq idle;       // woken when requests becomes 0
     bool asked_to_stop;

@@ -70,6 +70,7 @@ static void touch_task(void *arg) {
     if (!e) msg_free(reply);
     else if (e != ERR_STOPPED && e != ERR_STALE) LOG(i->env, TRACE_WARN, "times of a changed object did not reach IOM %u: %s", t->h.starter, err_text(e));
     mem_free(i->env->mem, t);
+    if (--i->touching == 0) waitq_wake_all(i->env, &i->touched);
     if (--i->requests == 0) waitq_wake_all(i->env, &i->idle);
 }
 
@@ -81,6 +82,7 @@ static void touch(void *ctx, struct handle h, uint64_t mtime_ns) {
     }
     struct touching *t = mem_alloc(i->env->mem, sizeof *t);
     *t = (struct touching){i, h, mtime_ns};
+    i->touching++;
     i->requests++;
     env_spawn(i->env, "iom: touch", touch_task, t);
 }

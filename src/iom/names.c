@@ -137,6 +137,15 @@ static void names_leave(struct names *n) {
     if (--n->tasks == 0) waitq_wake_all(n->env, &n->idle);
 }
 
+err co_names_sync(struct names *n) {
+    if (n->stopping) return ERR_STOPPED;
+    names_enter(n);
+    co_touches_apply(n);
+    err e = co_mirror_durable(n, n->mirror.number);
+    names_leave(n);
+    return e;
+}
+
 err co_names_serve(struct names *n, const struct msg *m, struct msg **reply) {
     const struct op_row *row = op_find(m->type);
     *reply = NULL;

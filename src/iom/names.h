@@ -40,6 +40,7 @@ void names_receive(struct names *n, iom_id from, struct msg *m); // MSG_MIRROR f
 void names_session_gone(struct names *n, const uint8_t session[16]); // its connection closed: the lease runs
 MUST_USE err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end); // for rows whose starter is this IOM
 void names_touch(struct names *n, struct handle h, uint64_t mtime_ns);
+MUST_USE err co_names_sync(struct names *n); // touches applied, and all that was changed here durable at both copies
 
 // ---- recovery phases, a barrier of all members after each; idempotent
 //  0  mirror: of own tree and the proxy's copy the shorter takes the rest from the longer; both flushed

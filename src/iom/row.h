@@ -48,7 +48,7 @@ struct row_write {
 };
 MUST_USE err co_rows_write(struct rows *r, const struct row_write *w); // ERR_NOSPC, ERR_TRUNCATED, ERR_IO, ERR_STOPPED
 MUST_USE err co_rows_fsync(struct rows *r, struct handle h, uint64_t durable_end, uint32_t truncates); // I3, this member's part
-MUST_USE err co_rows_sync(struct rows *r); // the same for all that is dirty here; the settling is durable too
+MUST_USE err co_rows_sync(struct rows *r); // the same for all that is dirty here; starters are told of what changed
 MUST_USE err co_rows_zero(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates); // whole blocks become holes; settled on return
 MUST_USE err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone); // durable on return; idempotent
 void rows_receive(struct rows *r, iom_id from, struct msg *m); // a post; owns m; never waits

@@ -233,6 +233,10 @@ static void tell_touch(struct object *o) {
     row_object_unpin(o);
 }
 
+void row_tell_touches(struct rows *r) {
+    while (!list_empty(&r->touched)) tell_touch(LIST_ENTRY(r->touched.next, struct object, touched));
+}
+
 static void tell_touches(struct rows *r) {
     uint64_t now = env_now_ns(r->env);
     while (!list_empty(&r->touched)) {

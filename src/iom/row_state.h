@@ -253,6 +253,7 @@ void row_d_idle(struct dseg *d);         // settled: next version, or clean
 void row_d_forget_dirty(struct dseg *d, row_mask rows); // take-back and discard: memory, credit, places given back
 void row_d_flusher(void *arg);
 void row_touch(struct object *o, uint64_t mtime_ns);
+void row_tell_touches(struct rows *r);   // all, at once
 void row_object_pin(struct object *o);
 struct waitlist { struct dseg **d; uint64_t *target; uint32_t len, cap; };
 MUST_USE err co_row_zero(struct object *o, uint64_t seg, uint64_t off, uint64_t len, struct waitlist *settle);

@@ -10,6 +10,7 @@ err co_rows_sync(struct rows *r) {
         LIST_FOR(&o->unsettled, n) row_wait_add(r, &w, LIST_ENTRY(n, struct dseg, unsettled));
     }
     err e = co_row_wait(r, &w);
+    row_tell_touches(r);
     if (e == OK) e = co_store_sync(r->store, store_now(r->store)); // the settling too: nothing is left to resolve
     r->inside--;
     waitq_wake_all(r->env, &r->stop_q);
