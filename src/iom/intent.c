@@ -1,4 +1,5 @@
-// Intents: one operation over several IOMs, done wholly or not at all. Two phases; what was only prepared is presumed undone.
+// Intents: one operation over several IOMs, done wholly or not at all. Two phases; what was only prepared is presumed
+// undone.
 //
 //   owner (IOM of the first directory)             participant
 //   1. the right to move directories, the walk for cycles (rename of a directory alone)
@@ -8,11 +9,13 @@
 //   4. when that batch is durable: COMMIT ───────> one batch = its steps, INTENT gone; answers when that is durable
 //   5. all have answered: the right is given back, INTENT (owner) goes
 //
-// Refused, or stopped before 3: ABORT; who does not hear it asks (after a recovery, or after ten seconds), and an owner that does not know
-// the intent says so. After 3 it is rolled forward, whoever dies. A COMMIT whose part is gone was done before. The ids of ended parts are
-// remembered in memory, so that a RESERVE that was long on its way holds nothing.
+// Refused, or stopped before 3: ABORT; who does not hear it asks (after a recovery, or after ten seconds), and an owner
+// that does not know the intent says so. After 3 it is rolled forward, whoever dies. A COMMIT whose part is gone was
+// done before. The ids of ended parts are remembered in memory, so that a RESERVE that was long on its way holds
+// nothing.
 //
-// Handles begin with their starter, so ascending IOMs, and steps in order of (handle, name hash) at each, are one order for all.
+// Handles begin with their starter, so ascending IOMs, and steps in order of (handle, name hash) at each, are one order
+// for all.
 #include "iom/name_inside.h"
 
 #include "base/sum.h"
@@ -39,9 +42,14 @@ struct intent { // as owner
     uint16_t parts, right_part;
     uint64_t number; // the deciding batch
 };
-struct done_id { struct list node; uint64_t key; };
+struct done_id {
+    struct list node;
+    uint64_t key;
+};
 
-static uint64_t part_hash(const struct intent_id *id, uint8_t part) { return hash64(id, sizeof *id, 16 + part); }
+static uint64_t part_hash(const struct intent_id *id, uint8_t part) {
+    return hash64(id, sizeof *id, 16 + part);
+}
 
 void intents_init(struct names *n) {
     map_init(&n->intents_here, n->mem);
@@ -77,7 +85,9 @@ static void done_remember(struct names *n, uint64_t key) {
     mem_free(n->mem, old);
 }
 
-static struct key intent_key(const struct intent_id *id, uint32_t role) { return key_make(KIND_INTENT, id->b, role); }
+static struct key intent_key(const struct intent_id *id, uint32_t role) {
+    return key_make(KIND_INTENT, id->b, role);
+}
 
 // ---- calls
 bool err_transport(err e) {
@@ -107,7 +117,8 @@ err co_call_iom(struct names *n, iom_id to, const struct msg *req, struct msg **
     }
 }
 
-static err co_call_intent(struct names *n, iom_id to, uint16_t type, const struct intent_id *id, uint8_t part, struct msg **reply) {
+static err co_call_intent(struct names *n, iom_id to, uint16_t type, const struct intent_id *id, uint8_t part,
+                          struct msg **reply) {
     struct msg *m = n->port.msg(n->port.ctx, type, sizeof(struct req_intent));
     struct req_intent *q = (void *)m->body;
     q->id = *id;
@@ -125,8 +136,10 @@ static struct part *part_find(struct names *n, const struct intent_id *id, uint8
 static void part_end(struct names *n, struct part *p) {
     map_del(&n->parts_here, part_hash(&p->id, p->number));
     waitq_wake_all(n->env, &p->q);
-    if (p->waiters == 0) part_free(n, p);
-    else p->number = 0; // the last waiter frees it
+    if (p->waiters == 0)
+        part_free(n, p);
+    else
+        p->number = 0; // the last waiter frees it
 }
 
 // Waits while somebody works on it. NULL: it has ended.
@@ -141,7 +154,8 @@ static struct part *co_part_quiet(struct names *n, const struct intent_id *id, u
     return p;
 }
 
-static struct part *part_new(struct names *n, const struct intent_id *id, uint8_t number, const uint8_t *bytes, uint32_t len) {
+static struct part *part_new(struct names *n, const struct intent_id *id, uint8_t number, const uint8_t *bytes,
+                             uint32_t len) {
     struct part *p = mem_alloc(n->mem, sizeof *p);
     p->id = *id;
     p->number = number;
@@ -163,7 +177,8 @@ static err co_part_handle(struct names *n, struct part *p) { // what is to be ma
     return OK;
 }
 
-static err co_part_check(struct names *n, struct part *p) { // tries it, for the refusals and the attributes as they will be
+static err co_part_check(struct names *n,
+                         struct part *p) { // tries it, for the refusals and the attributes as they will be
     struct change c;
     err e = co_change_begin(&c, n, &p->steps, &p->id);
     if (e != OK) return e;
@@ -177,7 +192,10 @@ static err co_part_check(struct names *n, struct part *p) { // tries it, for the
 }
 
 static err co_part_record(struct names *n, struct part *p) {
-    union { struct rec_intent_part r; uint8_t room[RECORD_BYTES_MAX]; } val = {.r = {.format = NAMES_FORMAT}};
+    union {
+        struct rec_intent_part r;
+        uint8_t room[RECORD_BYTES_MAX];
+    } val = {.r = {.format = NAMES_FORMAT}};
     struct key k = intent_key(&p->id, p->number);
     uint8_t count;
     uint32_t len = steps_encode(val.r.bytes, &p->steps, n->c.self, &count);
@@ -225,8 +243,10 @@ err co_intent_reserve(struct request *r) {
     if (map_get(&n->done_ids, part_hash(&q->id, q->part)) != NULL) return ERR_CONFLICT; // long ended
     struct part *p = part_new(n, &q->id, q->part, q->bytes, len);
     err e = OK;
-    if (q->part == PART_RIGHT) part_right(&p->steps, n->c.self);
-    else e = steps_decode(&p->steps, q->steps, p->bytes, len, n->c.self);
+    if (q->part == PART_RIGHT)
+        part_right(&p->steps, n->c.self);
+    else
+        e = steps_decode(&p->steps, q->steps, p->bytes, len, n->c.self);
     if (e == OK) e = co_part_reserve(n, p);
     if (e != OK) {
         part_end(n, p);
@@ -283,15 +303,21 @@ static err co_part_ask(struct names *n, struct intent_id id, uint8_t number) {
     struct msg *reply;
     err e = co_call_intent(n, (iom_id){id.b[0]}, MSG_INTENT_QUERY, &id, number, &reply);
     if (e != OK) return e;
-    uint8_t fate = reply != NULL && reply->body_len >= sizeof(struct rep_intent) ? ((struct rep_intent *)(void *)reply->body)->fate : INTENT_OPEN;
+    uint8_t fate = reply != NULL && reply->body_len >= sizeof(struct rep_intent)
+                       ? ((struct rep_intent *)(void *)reply->body)->fate
+                       : INTENT_OPEN;
     msg_free(reply);
     struct part *p = fate != INTENT_OPEN ? co_part_quiet(n, &id, number) : NULL;
     if (p == NULL) return OK;
-    LOG(n->env, TRACE_INFO, "names: an intent of IOM %u is %s", id.b[0], fate == INTENT_DECIDED ? "rolled forward" : "withdrawn");
+    LOG(n->env, TRACE_INFO, "names: an intent of IOM %u is %s", id.b[0],
+        fate == INTENT_DECIDED ? "rolled forward" : "withdrawn");
     return co_part_finish(n, p, fate == INTENT_DECIDED);
 }
 
-struct asking { struct intent_id id; uint8_t number; };
+struct asking {
+    struct intent_id id;
+    uint8_t number;
+};
 
 static void co_part_ask_task(struct names *n, void *arg) {
     struct asking a = *(struct asking *)arg;
@@ -348,8 +374,10 @@ static err co_parts_tell(struct names *n, struct intent *it, uint16_t parts, uin
     for (uint8_t i = 0; i < ARRAY_IOMS_MAX; i++) {
         struct msg *reply;
         err e = OK;
-        if (parts >> i & 1) e = co_call_intent(n, (iom_id){i}, type, &it->id, part, &reply);
-        else continue;
+        if (parts >> i & 1)
+            e = co_call_intent(n, (iom_id){i}, type, &it->id, part, &reply);
+        else
+            continue;
         if (e != OK) return e;
         msg_free(reply);
     }
@@ -385,7 +413,8 @@ static void co_intent_abort_task(struct names *n, void *arg) {
     struct intent *it = arg;
     err e = co_parts_tell(n, it, it->parts, MSG_ABORT, PART_STEPS);
     if (e == OK) e = co_parts_tell(n, it, it->right_part, MSG_ABORT, PART_RIGHT);
-    if (e != OK && e != ERR_STOPPED) LOG(n->env, TRACE_WARN, "names: an intent could not be withdrawn: %s", err_name(e)); // they will ask
+    if (e != OK && e != ERR_STOPPED)
+        LOG(n->env, TRACE_WARN, "names: an intent could not be withdrawn: %s", err_name(e)); // they will ask
     mem_free(n->mem, it);
 }
 
@@ -393,11 +422,14 @@ static void co_intent_abort_task(struct names *n, void *arg) {
 static void intent_withdraw(struct names *n, struct intent *it) {
     intent_right_back(n, it);
     map_del(&n->intents_here, part_hash(&it->id, 0));
-    if ((it->parts | it->right_part) == 0 || n->stopping) mem_free(n->mem, it);
-    else names_task(n, "intent withdrawn", co_intent_abort_task, it);
+    if ((it->parts | it->right_part) == 0 || n->stopping)
+        mem_free(n->mem, it);
+    else
+        names_task(n, "intent withdrawn", co_intent_abort_task, it);
 }
 
-static err co_reserve_call(struct names *n, struct intent *it, struct steps *s, iom_id at, uint8_t part, struct wire_attr *attr, bool *has_attr) {
+static err co_reserve_call(struct names *n, struct intent *it, struct steps *s, iom_id at, uint8_t part,
+                           struct wire_attr *attr, bool *has_attr) {
     uint8_t bytes[RECORD_BYTES_MAX], count = 0;
     uint32_t len = part == PART_STEPS ? steps_encode(bytes, s, at, &count) : 0;
     struct msg *m = n->port.msg(n->port.ctx, MSG_RESERVE, (uint32_t)sizeof(struct req_reserve) + len), *reply;
@@ -450,8 +482,10 @@ static err co_intent_own(struct names *n, struct intent *it, struct steps *s) {
     if (e != OK) return e;
     struct change c;
     e = co_change_begin(&c, n, s, &it->id);
-    if (e == OK) change_end(&c);
-    else steps_free(n, s, true);
+    if (e == OK)
+        change_end(&c);
+    else
+        steps_free(n, s, true);
     return e;
 }
 
@@ -485,7 +519,8 @@ static err steps_made(struct steps *s, const struct wire_attr *attr) {
     return OK;
 }
 
-static err co_intent_prepare(struct names *n, struct intent *it, struct steps *s, struct wire_attr *attr, bool *has_attr, bool *own_held) {
+static err co_intent_prepare(struct names *n, struct intent *it, struct steps *s, struct wire_attr *attr,
+                             bool *has_attr, bool *own_held) {
     err e = co_intent_right(n, it, s);
     steps_sort(s);
     for (uint8_t i = 0; i < s->len && e == OK; i++) {
@@ -505,8 +540,11 @@ static err co_intent_prepare(struct names *n, struct intent *it, struct steps *s
 }
 
 static void owner_record(struct batch *b, const struct request *r, const struct intent *it) {
-    struct rec_intent_owner rec = {
-        .format = NAMES_FORMAT, .parts = le16_of(it->parts), .right_part = le16_of(it->right_part), .slot = le32_of(r->slot), .seq = le64_of(r->seq)};
+    struct rec_intent_owner rec = {.format = NAMES_FORMAT,
+                                   .parts = le16_of(it->parts),
+                                   .right_part = le16_of(it->right_part),
+                                   .slot = le32_of(r->slot),
+                                   .seq = le64_of(r->seq)};
     if (r->session != NULL) memcpy(rec.session, r->session->id, 16);
     struct key k = intent_key(&it->id, ROLE_OWNER);
     batch_put(b, TREE_META, &k, &rec, sizeof rec);
@@ -518,15 +556,18 @@ static void reply_attr(struct request *r, const struct wire_attr *attr) {
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
 }
 
-static err co_intent_decide(struct request *r, struct intent *it, struct steps *s, const struct wire_attr *attr, bool want_attr) {
+static err co_intent_decide(struct request *r, struct intent *it, struct steps *s, const struct wire_attr *attr,
+                            bool want_attr) {
     struct names *n = r->n;
     struct change c;
     err e = co_change_load(&c, n, s);
     if (e != OK) return e;
     co_change_apply(&c, s);
     const struct cnode *shown = change_shown(&c);
-    if (want_attr && shown != NULL) request_attr(r, shown);
-    else if (want_attr) reply_attr(r, attr);
+    if (want_attr && shown != NULL)
+        request_attr(r, shown);
+    else if (want_attr)
+        reply_attr(r, attr);
     if (s->extra != NULL) s->extra(s->arg, c.b);
     owner_record(c.b, r, it);
     e = co_request_commit(r, c.b);
@@ -545,8 +586,10 @@ static err co_intent_run(struct request *r, struct steps *s, bool want_attr) {
     err e = co_intent_prepare(n, it, s, &attr, &has_attr, &own_held);
     if (e == OK) e = co_intent_decide(r, it, s, &attr, want_attr);
     if (own_held) steps_free(n, s, true);
-    if (e == OK) names_task(n, "intent closing", co_intent_close_task, it);
-    else intent_withdraw(n, it);
+    if (e == OK)
+        names_task(n, "intent closing", co_intent_close_task, it);
+    else
+        intent_withdraw(n, it);
     return e;
 }
 
@@ -582,7 +625,9 @@ static err intent_load_part(struct names *n, const struct key *k, const uint8_t 
     struct part *p = part_new(n, &id, (uint8_t)key_number(k), rec->bytes, len - (uint32_t)sizeof *rec);
     p->state = PART_HELD;
     if (p->number == PART_RIGHT) part_right(&p->steps, n->c.self);
-    err e = p->number == PART_RIGHT ? OK : steps_decode(&p->steps, rec->steps, p->bytes, len - (uint32_t)sizeof *rec, n->c.self);
+    err e = p->number == PART_RIGHT
+                ? OK
+                : steps_decode(&p->steps, rec->steps, p->bytes, len - (uint32_t)sizeof *rec, n->c.self);
     if (e == OK) steps_hold(n, &p->steps, &id, false);
     return e;
 }
@@ -607,8 +652,10 @@ err co_intents_load(struct names *n) {
         uint32_t len;
         err e = co_tree_seek(n->store, TREE_META, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_INTENT)) return OK;
-        if (e == OK && key_number(&k) == ROLE_OWNER) e = intent_load_own(n, &k, val, len);
-        else if (e == OK && key_number(&k) != ROLE_TRUNCATE) e = intent_load_part(n, &k, val, len);
+        if (e == OK && key_number(&k) == ROLE_OWNER)
+            e = intent_load_own(n, &k, val, len);
+        else if (e == OK && key_number(&k) != ROLE_TRUNCATE)
+            e = intent_load_part(n, &k, val, len);
         if (e != OK) return e;
     }
 }
@@ -628,7 +675,8 @@ static struct intent *intent_any(struct names *n) {
     return NULL;
 }
 
-// As owner: rolls forward what was decided. As participant: asks about the rest. Nobody serves yet, so nothing new comes.
+// As owner: rolls forward what was decided. As participant: asks about the rest. Nobody serves yet, so nothing new
+// comes.
 err co_intents_recover(struct names *n) {
     struct asking a;
     struct intent *it;

@@ -1,18 +1,20 @@
-// The mirror: every batch of this IOM's names goes, in order, to its proxy, which keeps a second copy of the tree (TREE_WARD there).
+// The mirror: every batch of this IOM's names goes, in order, to its proxy, which keeps a second copy of the tree
+// (TREE_WARD there).
 //
 //   owner                                        proxy
 //   batch applied, number n ── MIRROR n, ops ──> queue ─ applied to TREE_WARD ── ACK number n        I10: then replies may leave
 //   wants it durable: flushes here ── SYNC ────> flushes                      ── ACK durable n       both: durable
 //
-// Batches are numbered (epoch, number); the number goes on through the epochs, the epoch says in which service a batch was made. Each
-// side keeps, in memory and (store_retain) in its journal, the batches that the other is not known to have on its disk: the
-// *tail*. Recovery (mirror_recover.c) hands the shorter side its missing batches from there.
+// Batches are numbered (epoch, number); the number goes on through the epochs, the epoch says in which service a batch
+// was made. Each side keeps, in memory and (store_retain) in its journal, the batches that the other is not known to
+// have on its disk: the *tail*. Recovery (mirror_recover.c) hands the shorter side its missing batches from there.
 //
-// The number is taken at the instant of application (batch_on_apply) and the message posted there: the order of numbers, of the
-// journal and of the stream is one order.
+// The number is taken at the instant of application (batch_on_apply) and the message posted there: the order of
+// numbers, of the journal and of the stream is one order.
 #include "iom/name_inside.h"
 
-#define TAIL_BYTES_MAX KIB(256) // more not known durable there: both flush at once, or the journals could not be trimmed
+#define TAIL_BYTES_MAX                                                                                                 \
+    KIB(256) // more not known durable there: both flush at once, or the journals could not be trimmed
 
 void mirror_init(struct names *n) {
     struct mirror *m = &n->mirror;
@@ -27,7 +29,8 @@ void mirror_init(struct names *n) {
     tree_note(n->store, TREE_WARD, &m->ward_epoch, &m->ward_number);
 }
 
-struct tail_note *tail_note_new(struct mem *mem, uint64_t epoch, uint64_t number, const uint8_t *ops, uint32_t ops_len) {
+struct tail_note *tail_note_new(struct mem *mem, uint64_t epoch, uint64_t number, const uint8_t *ops,
+                                uint32_t ops_len) {
     struct tail_note *t = mem_alloc(mem, sizeof *t + ops_len);
     t->epoch = epoch;
     t->number = number;
@@ -55,7 +58,9 @@ void mirror_wake(struct names *n) {
     waitq_wake_all(n->env, &n->mirror.sync_work);
 }
 
-static bool mirror_alone(const struct names *n) { return n->proxy.n == NO_IOM; }
+static bool mirror_alone(const struct names *n) {
+    return n->proxy.n == NO_IOM;
+}
 
 // ---- what the journal must keep
 static lsn tail_first(const struct list *tail, lsn now) {
@@ -109,7 +114,11 @@ static void mirror_ask(struct names *n, uint32_t flags) { // a word without a ba
     n->port.post(n->port.ctx, n->proxy, mirror_msg(n, NULL, 0, flags));
 }
 
-struct committing { struct names *n; uint64_t number; struct tail_note *note; };
+struct committing {
+    struct names *n;
+    uint64_t number;
+    struct tail_note *note;
+};
 
 static void mirror_applied(void *arg, struct batch *b) {
     struct committing *c = arg;
@@ -139,7 +148,8 @@ static void mirror_applied(void *arg, struct batch *b) {
     c->n->port.post(c->n->port.ctx, c->n->proxy, msg);
 }
 
-// The tail's note may be trimmed by an acknowledgement only after this task has run on: applications do not wait after the hook.
+// The tail's note may be trimmed by an acknowledgement only after this task has run on: applications do not wait after
+// the hook.
 err co_mirror_commit(struct names *n, struct batch *b, uint64_t *number) {
     struct committing c = {.n = n};
     batch_on_apply(b, mirror_applied, &c);
@@ -177,7 +187,8 @@ err co_mirror_durable(struct names *n, uint64_t number) {
         if (n->stopping) return ERR_STOPPED;
         co_wait(n->env, &m->acks, "proxy's flush");
     }
-    if (!mirror_alone(n) && m->told < m->durable_here && m->number == m->durable_here) mirror_ask(n, 0); // quiet: nothing else will tell it
+    if (!mirror_alone(n) && m->told < m->durable_here && m->number == m->durable_here)
+        mirror_ask(n, 0); // quiet: nothing else will tell it
     return OK;
 }
 
@@ -232,7 +243,8 @@ static err co_ward_take(struct names *n, const struct msg *msg) {
     uint32_t len = le32_get(p->ops_len);
     uint64_t number = le64_get(p->number);
     bool inside = msg->payload.len_bytes == 0;
-    if (msg->body_len < sizeof *p || len > (inside ? msg->body_len - sizeof *p : msg->payload.len_bytes)) return ERR_FORMAT;
+    if (msg->body_len < sizeof *p || len > (inside ? msg->body_len - sizeof *p : msg->payload.len_bytes))
+        return ERR_FORMAT;
     if (number == m->ward_number + 1) {
         err e = co_ward_apply(n, le64_get(p->epoch), number, inside ? p->ops : slice_data(msg->payload), len);
         if (e != OK) return e;
@@ -243,7 +255,8 @@ static err co_ward_take(struct names *n, const struct msg *msg) {
     return OK;
 }
 
-// Applies what has arrived. A batch that cannot be applied is not acknowledged, nor anything after it: the ward's replies stop.
+// Applies what has arrived. A batch that cannot be applied is not acknowledged, nor anything after it: the ward's
+// replies stop.
 err co_ward_drain(struct names *n) {
     struct mirror *m = &n->mirror;
     err e = OK;
@@ -307,9 +320,11 @@ void names_receive(struct names *n, iom_id from, struct msg *m) {
         mirror_acked(n, (const void *)m->body);
         msg_free(m);
     } else if (m->type == MSG_MIRROR && iom_eq(from, n->ward)) {
-        // What the owner has on its disk need not be kept for it: told at once, for applying a batch may wait for just that room.
+        // What the owner has on its disk need not be kept for it: told at once, for applying a batch may wait for just
+        // that room.
         const struct post_mirror *p = (const void *)m->body;
-        if (m->body_len >= sizeof *p) n->mirror.ward_owner_durable = MAX(n->mirror.ward_owner_durable, le64_get(p->durable));
+        if (m->body_len >= sizeof *p)
+            n->mirror.ward_owner_durable = MAX(n->mirror.ward_owner_durable, le64_get(p->durable));
         tail_trim(n, &n->mirror.ward_tail, n->mirror.ward_owner_durable);
         list_push_back(&n->mirror.arrived, &m->node);
         waitq_wake_all(n->env, &n->mirror.work);

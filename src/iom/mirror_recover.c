@@ -1,9 +1,10 @@
 // Recovery phase 0: an IOM's tree and its proxy's copy become alike, and both durable, before anybody acts on either.
 //
-// The owner drives. Both name their last batch (epoch, number). The shorter gets what it lacks, batch by batch, from the other's tail: the
-// batches it kept because this side was not known to have them (in memory if its process lived, else out of its journal). In one
-// history that always suffices. Where it does not (an empty disk, a lost tail) the whole tree is copied: the receiving tree is
-// marked (0, 0) first and gets the right mark with the last record, so that a copy that was cut short begins again.
+// The owner drives. Both name their last batch (epoch, number). The shorter gets what it lacks, batch by batch, from
+// the other's tail: the batches it kept because this side was not known to have them (in memory if its process lived,
+// else out of its journal). In one history that always suffices. Where it does not (an empty disk, a lost tail) the
+// whole tree is copied: the receiving tree is marked (0, 0) first and gets the right mark with the last record, so that
+// a copy that was cut short begins again.
 #include "iom/name_inside.h"
 
 #define COPY_BYTES (192u << 10)
@@ -21,7 +22,8 @@ static void notes_free(struct mem *mem, struct list *l) {
     while ((node = list_pop_front(l)) != NULL) mem_free(mem, LIST_ENTRY(node, struct tail_note, node));
 }
 
-void names_replay_note(void *replay, enum tree_id tree, uint64_t epoch, uint64_t number, const uint8_t *ops, uint32_t ops_len, lsn at) {
+void names_replay_note(void *replay, enum tree_id tree, uint64_t epoch, uint64_t number, const uint8_t *ops,
+                       uint32_t ops_len, lsn at) {
     struct names_replay *r = replay;
     struct list *l = tree == TREE_META ? &r->own : &r->ward;
     if (number == 0) { // a copy began: what came before leads nowhere
@@ -59,7 +61,9 @@ struct names_replay *names_leave_replay(struct names *n) {
     return r;
 }
 
-struct position { uint64_t epoch, number; };
+struct position {
+    uint64_t epoch, number;
+};
 
 static int position_order(struct position a, struct position b) {
     if (a.epoch != b.epoch) return a.epoch < b.epoch ? -1 : 1;
@@ -90,7 +94,8 @@ static struct tail_note *tail_after(struct list *tail, struct position p, struct
 }
 
 // ---- records of a tree, in pages
-static err co_tree_page(struct names *n, enum tree_id t, const struct key *from, uint8_t *out, uint32_t *len, struct key *next, bool *more) {
+static err co_tree_page(struct names *n, enum tree_id t, const struct key *from, uint8_t *out, uint32_t *len,
+                        struct key *next, bool *more) {
     struct key k = *from;
     *len = 0;
     for (;;) {
@@ -119,7 +124,8 @@ static const struct wire_record *record_next(const uint8_t **p, const uint8_t *e
 }
 
 // Deletes what the tree has in [from, to) and the page does not; the page's records are put by the same batches' owner.
-static err co_page_prune(struct names *n, enum tree_id t, struct batch *b, struct key k, const struct key *to, const uint8_t *p, const uint8_t *end) {
+static err co_page_prune(struct names *n, enum tree_id t, struct batch *b, struct key k, const struct key *to,
+                         const uint8_t *p, const uint8_t *end) {
     const struct wire_record *w = record_next(&p, end);
     for (;; k = key_next(k)) {
         uint8_t val[RECORD_BYTES_MAX];
@@ -133,7 +139,8 @@ static err co_page_prune(struct names *n, enum tree_id t, struct batch *b, struc
 }
 
 // One page into tree t: afterwards [from, to) holds exactly these records. `mark`: the tree's note with this batch.
-static err co_tree_put_page(struct names *n, enum tree_id t, const struct key *from, const struct key *to, const uint8_t *p, uint32_t len, struct position mark) {
+static err co_tree_put_page(struct names *n, enum tree_id t, const struct key *from, const struct key *to,
+                            const uint8_t *p, uint32_t len, struct position mark) {
     struct batch *b = batch_new(n->store);
     batch_urgent(b);
     err e = co_page_prune(n, t, b, *from, to, p, p + len);
@@ -238,7 +245,8 @@ static err co_answer_write(struct request *r, struct position p) {
     memcpy(to.b, q->to, KEY_BYTES);
     bool last = q->flags & MIRROR_LAST;
     const uint8_t *data = r->m->payload.len_bytes > 0 ? slice_data(r->m->payload) : NULL;
-    err e = co_tree_put_page(r->n, TREE_WARD, &from, last ? NULL : &to, data, r->m->payload.len_bytes, last ? p : (struct position){0, 0});
+    err e = co_tree_put_page(r->n, TREE_WARD, &from, last ? NULL : &to, data, r->m->payload.len_bytes,
+                             last ? p : (struct position){0, 0});
     notes_free(r->n->mem, &r->n->mirror.ward_tail);
     struct mirror *m = &r->n->mirror;
     tree_note(r->n->store, TREE_WARD, &m->ward_epoch, &m->ward_number);
@@ -350,7 +358,8 @@ static err co_pull_tree(struct names *n, struct position whole) {
         memcpy(to.b, rep->next, KEY_BYTES);
         more = rep->more;
         const uint8_t *data = reply->payload.len_bytes > 0 ? slice_data(reply->payload) : NULL;
-        e = co_tree_put_page(n, TREE_META, &from, more ? &to : NULL, data, reply->payload.len_bytes, more ? (struct position){0, 0} : whole);
+        e = co_tree_put_page(n, TREE_META, &from, more ? &to : NULL, data, reply->payload.len_bytes,
+                             more ? (struct position){0, 0} : whole);
         msg_free(reply);
         if (e != OK) return e;
         from = to;
@@ -384,8 +393,9 @@ static err co_trees_alike(struct names *n, struct position there, bool there_tor
     bool here_torn = here.number == 0 && tree_records(n->store, TREE_META) > 0;
     int order = position_order(here, there);
     if (order == 0 && !here_torn) return OK;
-    LOG(n->env, TRACE_INFO, "names: own tree at batch %llu of epoch %llu, its copy at %llu of %llu", (unsigned long long)here.number,
-        (unsigned long long)here.epoch, (unsigned long long)there.number, (unsigned long long)there.epoch);
+    LOG(n->env, TRACE_INFO, "names: own tree at batch %llu of epoch %llu, its copy at %llu of %llu",
+        (unsigned long long)here.number, (unsigned long long)here.epoch, (unsigned long long)there.number,
+        (unsigned long long)there.epoch);
     if (here_torn && there_torn) return ERR_FORMAT;
     if (order < 0) {
         err e = here_torn ? ERR_NODATA : co_pull_batches(n);

@@ -1,7 +1,8 @@
 // CREATE, MKDIR, SYMLINK: a new object and its name.
 //
-// A file's starter is the IOM of its directory: one batch. Directories are spread: one made in the root or just below it goes to the IOM
-// that the hash of its name says (an intent of two IOMs); of those deeper down three in four stay with their parent, so that trees are cheap.
+// A file's starter is the IOM of its directory: one batch. Directories are spread: one made in the root or just below
+// it goes to the IOM that the hash of its name says (an intent of two IOMs); of those deeper down three in four stay
+// with their parent, so that trees are cheap.
 #include "iom/name_inside.h"
 
 #include "base/sum.h"
@@ -18,18 +19,21 @@ struct making {
 
 static err making_begin(struct making *m, struct request *r) {
     const struct req_create *q = (const void *)r->m->body;
-    *m = (struct making){.r = r, .q = q, .dir_handle = wire_handle_at(&q->dir), .name = {q->name, le16_get(q->name_len)}};
+    *m = (struct making){
+        .r = r, .q = q, .dir_handle = wire_handle_at(&q->dir), .name = {q->name, le16_get(q->name_len)}};
     if (r->m->body_len < sizeof *q + m->name.len) return ERR_FORMAT;
     return name_check(m->name);
 }
 
-static uint8_t policy_of(uint8_t set, uint8_t standard) { return set == POLICY_UNSET ? standard : set; }
+static uint8_t policy_of(uint8_t set, uint8_t standard) {
+    return set == POLICY_UNSET ? standard : set;
+}
 
 static err making_map(const struct making *m, struct refmap *map) {
     const struct names *n = m->r->n;
     const struct rec_policy *p = &m->dir.policy;
-    return refmap_make(map, n->c.array_ioms, n->c.self, (enum protection)policy_of(p->protection, PROT_PARITY), policy_of(p->span, 0),
-                       policy_of(p->quantum_shift, 16));
+    return refmap_make(map, n->c.array_ioms, n->c.self, (enum protection)policy_of(p->protection, PROT_PARITY),
+                       policy_of(p->span, 0), policy_of(p->quantum_shift, 16));
 }
 
 static struct step *making_steps(struct making *m, struct steps *s, uint8_t type, struct handle h, iom_id where) {
@@ -73,7 +77,6 @@ static err co_making_look(struct making *m) {
     e = co_dirent_find(n, m->dir_handle, m->name, &d);
     return e == OK ? ERR_EXIST : e == ERR_NOENT ? OK : e;
 }
-
 
 err co_name_create(struct request *r) {
     struct making m;
@@ -124,7 +127,10 @@ err co_name_mkdir(struct request *r) {
 }
 
 // ---- symlinks
-struct symlink_extra { const struct slice *target; struct handle h; };
+struct symlink_extra {
+    const struct slice *target;
+    struct handle h;
+};
 
 static void symlink_parts(void *arg, struct batch *b) {
     const struct symlink_extra *x = arg;

@@ -6,9 +6,10 @@
 //         ── steps: short locks, holds of intents respected, preconditions, one batch with the reply in the slot (or an intent)
 //         ── waits until the proxy has every batch the reply can show (I10) ── reply
 //
-// Two kinds of exclusion. *Locks* (by object, in order of their keys, never held over a message) guard read-modify-write of
-// records. *Holds* belong to intents and truncates, last over messages and restarts (their records put them back), and are
-// respected by everybody who looks at the name or object: he waits, holding nothing, and looks again.
+// Two kinds of exclusion. *Locks* (by object, in order of their keys, never held over a message) guard
+// read-modify-write of records. *Holds* belong to intents and truncates, last over messages and restarts (their records
+// put them back), and are respected by everybody who looks at the name or object: he waits, holding nothing, and looks
+// again.
 #pragma once
 #include "base/map.h"
 #include "iom/names.h"
@@ -197,7 +198,8 @@ MUST_USE err steps_decode(struct steps *s, uint8_t count, const uint8_t *p, uint
 void steps_hold(struct names *n, const struct steps *s, const struct intent_id *id, bool local);
 MUST_USE err co_steps_hold(struct names *n, const struct steps *s, const struct intent_id *id, bool local); // waits for each in order
 void steps_free(struct names *n, const struct steps *s, bool local);
-// Runs the operation: alone or as the owner of an intent. On OK the reply (attributes of the object step if `attr`) is formed and committed.
+// Runs the operation: alone or as the owner of an intent. On OK the reply (attributes of the object step if `attr`) is
+// formed and committed.
 MUST_USE err co_steps_run(struct request *r, struct steps *s, bool attr, bool open);
 
 void intents_init(struct names *n);
@@ -263,7 +265,8 @@ bool object_open(const struct names *n, struct handle h);
 void session_open_object(struct names *n, struct name_session *s, struct handle h);
 bool session_release_object(struct names *n, struct name_session *s, struct handle h); // true: was the last
 
-// ---- deleted objects, truncates (name_orphan.c, name_truncate.c) -------------------------------------------------------
+// ---- deleted objects, truncates (name_orphan.c, name_truncate.c)
+// -------------------------------------------------------
 void orphans_init(struct names *n);
 void orphans_fini(struct names *n);
 bool orphan_batch(struct names *n, struct batch *b, struct cnode *c); // the object lost its last name: false: its records go with this batch
@@ -273,7 +276,8 @@ MUST_USE err co_orphans_recover(struct names *n);
 void co_orphans_settle(struct names *n); // housekeeper: sessions are settled
 MUST_USE err co_truncate(struct request *r, struct cnode *c, uint64_t size, void (*alter)(void *arg, struct cnode *c), void *arg);
 struct hold *truncate_open(struct names *n, struct handle h); // NULL: none is under way
-// A truncate is under way and its INTENT durable: *size is the object's durable end for those who know the new count. ERR_TRUNCATED for an older one.
+// A truncate is under way and its INTENT durable: *size is the object's durable end for those who know the new count.
+// ERR_TRUNCATED for an older one.
 bool truncate_durable_end(struct names *n, struct handle h, uint32_t truncates, uint64_t *size, err *result);
 MUST_USE err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c, struct hold **held);
 MUST_USE err co_object_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c); // live, no truncate under way

@@ -3,13 +3,17 @@
 //   lock   guards read-modify-write of an object's records; taken in order of keys, given back before any message is waited for
 //   hold   stands from an intent's reservation to its end; its record brings it back after a restart
 //
-// Holds are taken in order of (starter, handle, name) over all IOMs, so they cannot lock each other up; nobody waits for a hold with a lock taken.
-// Two things whose keys hash alike share a lock or a hold: somebody waits for nothing, never the other way round.
+// Holds are taken in order of (starter, handle, name) over all IOMs, so they cannot lock each other up; nobody waits
+// for a hold with a lock taken. Two things whose keys hash alike share a lock or a hold: somebody waits for nothing,
+// never the other way round.
 #include "iom/name_inside.h"
 
 #include "base/sum.h"
 
-struct name_lock { struct co_lock lock; uint32_t users; };
+struct name_lock {
+    struct co_lock lock;
+    uint32_t users;
+};
 
 void lockset_add(struct lockset *s, struct handle h) {
     uint64_t key = handle_hash(h);
@@ -47,7 +51,9 @@ void lockset_release(struct names *n, struct lockset *s) {
 }
 
 uint64_t hold_key(enum hold_kind kind, struct handle h, struct name nm) {
-    struct { uint64_t kind, object, name; } of = {kind, handle_hash(h), nm.len == 0 ? 0 : hash64(nm.s, nm.len, 1)};
+    struct {
+        uint64_t kind, object, name;
+    } of = {kind, handle_hash(h), nm.len == 0 ? 0 : hash64(nm.s, nm.len, 1)};
     return hash64(&of, sizeof of, 2);
 }
 
@@ -110,7 +116,9 @@ static struct hold *object_unknown(struct names *n, struct handle h) {
     return NULL;
 }
 
-bool object_looked_at(struct names *n, struct handle h) { return map_count(&n->holds) == 0 || object_unknown(n, h) == NULL; }
+bool object_looked_at(struct names *n, struct handle h) {
+    return map_count(&n->holds) == 0 || object_unknown(n, h) == NULL;
+}
 
 err co_look_object(struct names *n, struct handle h) {
     while (map_count(&n->holds) > 0) {

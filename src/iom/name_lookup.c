@@ -27,7 +27,8 @@ err co_cnode_made(struct names *n, struct handle h, struct cnode *c) {
     return e;
 }
 
-// The entry, after waiting for whoever changes that name. ERR_NOENT: as co_dirent_find; ERR_STALE, ERR_NOTDIR: no such directory.
+// The entry, after waiting for whoever changes that name. ERR_NOENT: as co_dirent_find; ERR_STALE, ERR_NOTDIR: no such
+// directory.
 err co_dir_find(struct names *n, struct handle dir, struct name nm, struct dirent *d) {
     if (!handle_valid(dir) || dir.starter != n->c.self.n) return ERR_STALE;
     err e = co_look_name(n, dir, nm);
@@ -96,7 +97,9 @@ err co_name_lookup(struct request *r) {
     return e;
 }
 
-err co_name_getattr(struct request *r) { return co_attr_of(r, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle)); }
+err co_name_getattr(struct request *r) {
+    return co_attr_of(r, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle));
+}
 
 err co_name_open(struct request *r) {
     struct handle h = wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle);

@@ -1,7 +1,9 @@
-// Objects and names as records: CNODE, DIRENT and the counter of indexes; their forms in memory, on disk and on the wire.
+// Objects and names as records: CNODE, DIRENT and the counter of indexes; their forms in memory, on disk and on the
+// wire.
 //
-// Indexes are taken from the counter in blocks, so that a creation needs no record of its own for them. A service that starts takes a new block,
-// and the generation of what it gives is its epoch's low half: whatever an all-crash took back, no (index, generation) is given twice.
+// Indexes are taken from the counter in blocks, so that a creation needs no record of its own for them. A service that
+// starts takes a new block, and the generation of what it gives is its epoch's low half: whatever an all-crash took
+// back, no (index, generation) is given twice.
 #include "iom/name_inside.h"
 
 #include "base/sum.h"
@@ -22,11 +24,23 @@ struct key dirent_key(struct handle dir, uint64_t number) {
 
 uint32_t cnode_encode(const struct cnode *c, struct rec_cnode *out) {
     *out = (struct rec_cnode){
-        .format = NAMES_FORMAT, .type = c->type, .toughness = c->toughness, .flags = c->flags, .policy = c->policy,
-        .mode = le32_of(c->mode), .nlink = le32_of(c->nlink), .uid = le32_of(c->uid), .gid = le32_of(c->gid),
-        .truncates = le32_of(c->truncates), .size = le64_of(c->size), .atime_ns = le64_of(c->atime_ns),
-        .mtime_ns = le64_of(c->mtime_ns), .ctime_ns = le64_of(c->ctime_ns), .btime_ns = le64_of(c->btime_ns),
-        .change = le64_of(c->change), .rdev = le64_of(c->rdev),
+        .format = NAMES_FORMAT,
+        .type = c->type,
+        .toughness = c->toughness,
+        .flags = c->flags,
+        .policy = c->policy,
+        .mode = le32_of(c->mode),
+        .nlink = le32_of(c->nlink),
+        .uid = le32_of(c->uid),
+        .gid = le32_of(c->gid),
+        .truncates = le32_of(c->truncates),
+        .size = le64_of(c->size),
+        .atime_ns = le64_of(c->atime_ns),
+        .mtime_ns = le64_of(c->mtime_ns),
+        .ctime_ns = le64_of(c->ctime_ns),
+        .btime_ns = le64_of(c->btime_ns),
+        .change = le64_of(c->change),
+        .rdev = le64_of(c->rdev),
     };
     if (!handle_none(c->parent)) wire_handle_put(&out->parent, c->parent);
     refmap_put(out->map.b, &c->map);
@@ -39,11 +53,24 @@ err cnode_decode(struct cnode *c, struct handle h, const void *val, uint32_t len
     memcpy(&r, val, sizeof r);
     if (r.format != NAMES_FORMAT || r.type < OBJ_FILE || r.type > OBJ_BLOCKDEV) return ERR_FORMAT;
     *c = (struct cnode){
-        .h = h, .parent = wire_handle_at(&r.parent), .size = le64_get(r.size), .atime_ns = le64_get(r.atime_ns),
-        .mtime_ns = le64_get(r.mtime_ns), .ctime_ns = le64_get(r.ctime_ns), .btime_ns = le64_get(r.btime_ns),
-        .change = le64_get(r.change), .rdev = le64_get(r.rdev), .mode = le32_get(r.mode), .nlink = le32_get(r.nlink),
-        .uid = le32_get(r.uid), .gid = le32_get(r.gid), .truncates = le32_get(r.truncates), .type = r.type,
-        .toughness = r.toughness, .flags = r.flags, .policy = r.policy,
+        .h = h,
+        .parent = wire_handle_at(&r.parent),
+        .size = le64_get(r.size),
+        .atime_ns = le64_get(r.atime_ns),
+        .mtime_ns = le64_get(r.mtime_ns),
+        .ctime_ns = le64_get(r.ctime_ns),
+        .btime_ns = le64_get(r.btime_ns),
+        .change = le64_get(r.change),
+        .rdev = le64_get(r.rdev),
+        .mode = le32_get(r.mode),
+        .nlink = le32_get(r.nlink),
+        .uid = le32_get(r.uid),
+        .gid = le32_get(r.gid),
+        .truncates = le32_get(r.truncates),
+        .type = r.type,
+        .toughness = r.toughness,
+        .flags = r.flags,
+        .policy = r.policy,
     };
     return refmap_at(&c->map, r.map.b);
 }
@@ -99,8 +126,8 @@ err name_check(struct name nm) {
     return OK;
 }
 
-// Names of one hash stand next to each other: one seek finds the name or that it is not there. A deletion leaves a hole among
-// them, which the next name of that hash takes.
+// Names of one hash stand next to each other: one seek finds the name or that it is not there. A deletion leaves a hole
+// among them, which the next name of that hash takes.
 err co_dirent_find(struct names *n, struct handle dir, struct name nm, struct dirent *d) {
     uint64_t hash = name_hash(nm), next = hash, free_number = 0;
     for (;;) {
@@ -144,8 +171,10 @@ static err co_index_block(struct names *n) {
     uint32_t len;
     uint64_t next = ROOT_INDEX + 1;
     err e = co_tree_get(n->store, TREE_META, &k, &r, sizeof r, &len);
-    if (e == OK && len == sizeof r) next = le64_get(r.next);
-    else if (e != ERR_NOENT) return e == OK ? ERR_FORMAT : e;
+    if (e == OK && len == sizeof r)
+        next = le64_get(r.next);
+    else if (e != ERR_NOENT)
+        return e == OK ? ERR_FORMAT : e;
     if (next + INDEX_BLOCK > HANDLE_INDEX_END) return ERR_NOSPC;
     r = (struct rec_counter){.next = le64_of(next + INDEX_BLOCK)};
     struct batch *b = batch_new(n->store);
@@ -190,11 +219,20 @@ static uint32_t mode_type_bits(uint8_t type) {
 
 void attr_fill(struct wire_attr *a, const struct cnode *c) {
     *a = (struct wire_attr){
-        .mode = le32_of((c->mode & 07777) | mode_type_bits(c->type)), .nlink = le32_of(c->nlink), .uid = le32_of(c->uid),
-        .gid = le32_of(c->gid), .size = le64_of(c->size), .used = le64_of(ROUND_UP(c->size, (uint64_t)BLOCK_BYTES)),
-        .atime_ns = le64_of(c->atime_ns), .mtime_ns = le64_of(c->mtime_ns), .ctime_ns = le64_of(c->ctime_ns),
-        .btime_ns = le64_of(c->btime_ns), .change = le64_of(c->change), .rdev = le64_of(c->rdev),
-        .truncates = le32_of(c->truncates), .toughness = c->toughness,
+        .mode = le32_of((c->mode & 07777) | mode_type_bits(c->type)),
+        .nlink = le32_of(c->nlink),
+        .uid = le32_of(c->uid),
+        .gid = le32_of(c->gid),
+        .size = le64_of(c->size),
+        .used = le64_of(ROUND_UP(c->size, (uint64_t)BLOCK_BYTES)),
+        .atime_ns = le64_of(c->atime_ns),
+        .mtime_ns = le64_of(c->mtime_ns),
+        .ctime_ns = le64_of(c->ctime_ns),
+        .btime_ns = le64_of(c->btime_ns),
+        .change = le64_of(c->change),
+        .rdev = le64_of(c->rdev),
+        .truncates = le32_of(c->truncates),
+        .toughness = c->toughness,
     };
     wire_handle_put(&a->handle, c->h);
     refmap_put(a->map.b, &c->map);

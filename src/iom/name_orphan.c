@@ -3,15 +3,18 @@
 //   last name gone ── nobody has it open ──────────────> ORPHAN going ── durable ── DISCARD at all members ── records deleted, CNODE last
 //                  └─ open, or sessions not yet heard ─> ORPHAN held  ── last one closes, or has expired ── ORPHAN going ...
 //
-// What has no data and no attributes of its own (an empty directory, a link, a device) that nobody has open goes with its last name, in that
-// batch. Discards destroy, so they wait until ORPHAN is durable: a crash that takes the unlink back finds the data. They run in the
-// background, a few objects at a time; the unlink has long been answered.
+// What has no data and no attributes of its own (an empty directory, a link, a device) that nobody has open goes with
+// its last name, in that batch. Discards destroy, so they wait until ORPHAN is durable: a crash that takes the unlink
+// back finds the data. They run in the background, a few objects at a time; the unlink has long been answered.
 #include "iom/name_inside.h"
 
 #define WORKERS_MAX 8u
 #define RECORDS_A_BATCH 64u
 
-struct orphan { struct list node; struct handle h; };
+struct orphan {
+    struct list node;
+    struct handle h;
+};
 
 void orphans_init(struct names *n) {
     list_init(&n->orphans);
@@ -60,7 +63,8 @@ bool orphan_batch(struct names *n, struct batch *b, struct cnode *c) {
 }
 
 // ---- the end of one object
-static err co_orphan_going(struct names *n, struct handle h, struct cnode *c) { // ERR_BUSY: not yet. ERR_STALE: not an orphan
+static err co_orphan_going(struct names *n, struct handle h,
+                           struct cnode *c) { // ERR_BUSY: not yet. ERR_STALE: not an orphan
     struct lockset locks = {.len = 0};
     struct rec_orphan rec;
     struct key k = orphan_key(h);
@@ -104,8 +108,10 @@ static err co_xattrs_del(struct names *n, struct handle h) {
         }
         uint64_t number;
         err e = OK;
-        if (batch_empty(b)) batch_drop(b);
-        else e = co_mirror_commit(n, b, &number);
+        if (batch_empty(b))
+            batch_drop(b);
+        else
+            e = co_mirror_commit(n, b, &number);
         if (e != OK) return e;
     }
     return OK;
@@ -173,7 +179,9 @@ static void orphan_waits(struct names *n, struct handle h, enum orphan_state sta
     n->orphans_waiting |= state == ORPHAN_HELD;
 }
 
-err co_orphans_load(struct names *n) { return co_orphans_scan(n, orphan_waits); }
+err co_orphans_load(struct names *n) {
+    return co_orphans_scan(n, orphan_waits);
+}
 
 static void orphan_goes(struct names *n, struct handle h, enum orphan_state state) {
     if (state == ORPHAN_GOING) orphan_note(n, h);

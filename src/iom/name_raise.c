@@ -1,18 +1,25 @@
 // RAISE, END_DURABLE, SYNC_META, TOUCH: what writes do to the attributes of their file.
 //
-// A size only grows here. The count of truncates that a write carries must be the object's: a lower one is refused, its writer asks again.
-// A touch tells late (up to a second) that data changed: it always moves the change counter, but the times only if nobody has
-// set attributes since the data changed, or the times that cp -p and tar set would be lost.
+// A size only grows here. The count of truncates that a write carries must be the object's: a lower one is refused, its
+// writer asks again. A touch tells late (up to a second) that data changed: it always moves the change counter, but the
+// times only if nobody has set attributes since the data changed, or the times that cp -p and tar set would be lost.
 #include "iom/name_inside.h"
 
 static void reply_size(struct request *r, uint64_t size, uint64_t durable, uint32_t truncates, uint64_t change) {
-    struct rep_size rep = {.size = le64_of(size), .durable_size = le64_of(durable), .truncates = le32_of(truncates), .change = le64_of(change)};
+    struct rep_size rep = {.size = le64_of(size),
+                           .durable_size = le64_of(durable),
+                           .truncates = le32_of(truncates),
+                           .change = le64_of(change)};
     r->reply_len = sizeof rep - sizeof rep.env;
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
 }
 
 // What a raise does under the object's lock. append: `end` is a length, to be added to the size as it is.
-struct raise { uint64_t end, mtime_ns; uint32_t truncates; bool append; };
+struct raise {
+    uint64_t end, mtime_ns;
+    uint32_t truncates;
+    bool append;
+};
 
 static err co_raise_locked(struct request *r, const struct raise *w, struct cnode *c) {
     uint64_t end = w->end;
@@ -99,16 +106,22 @@ err co_name_end_durable(struct request *r) {
 err co_name_sync_meta(struct request *r) {
     struct cnode c;
     err e = co_look_object(r->n, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle));
-    if (e == OK) e = co_cnode_live(r->n, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle), &c);
+    if (e == OK)
+        e = co_cnode_live(r->n, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle), &c);
     if (e == OK) e = co_mirror_durable(r->n, r->n->mirror.number);
     if (e == OK) reply_size(r, c.size, c.size, c.truncates, c.change);
     return e;
 }
 
 // ---- touches: gathered, an object once
-struct touch { struct handle h; uint64_t mtime_ns; };
+struct touch {
+    struct handle h;
+    uint64_t mtime_ns;
+};
 
-void touches_init(struct names *n) { map_init(&n->touches, n->mem); }
+void touches_init(struct names *n) {
+    map_init(&n->touches, n->mem);
+}
 
 void touches_fini(struct names *n) {
     MAP_FOR(&n->touches, it) mem_free(n->mem, it.value);

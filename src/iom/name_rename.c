@@ -3,9 +3,10 @@
 //   NAME(S, s)  O -> nothing (exchange: E)        OBJECT(O)  ctime; parent, if it is a directory and S is not T
 //   NAME(T, d)  E or nothing -> O                 OBJECT(E)  loses a name (a directory: must be empty); exchange: parent
 //
-// A directory that goes to another parent needs the one right, and with it held the walk from the new parent up to the root: the directory
-// itself must not lie on it. Nobody else moves directories meanwhile, so what the walk saw stays true.
-// ctime of a file whose starter is neither S's nor T's IOM is left as it is: POSIX allows it, and a third IOM need not take part.
+// A directory that goes to another parent needs the one right, and with it held the walk from the new parent up to the
+// root: the directory itself must not lie on it. Nobody else moves directories meanwhile, so what the walk saw stays
+// true. ctime of a file whose starter is neither S's nor T's IOM is left as it is: POSIX allows it, and a third IOM
+// need not take part.
 #include "iom/name_inside.h"
 
 #define TRIES 64
@@ -115,7 +116,8 @@ static void rename_names(const struct renaming *x, struct steps *s) {
     to->nlink = (int8_t)(o_dir - e_dir);
 }
 
-static void object_moves(const struct renaming *x, struct steps *s, const struct dirent *d, struct handle to, bool same_dir) {
+static void object_moves(const struct renaming *x, struct steps *s, const struct dirent *d, struct handle to,
+                         bool same_dir) {
     bool dir = d->type == OBJ_DIR;
     if (!dir && d->h.starter != x->from_dir.starter && d->h.starter != x->to_dir.starter) return;
     struct step *t = steps_add(s, STEP_OBJECT, d->h);
@@ -147,8 +149,12 @@ static err rename_begin(struct renaming *x, struct request *r) {
     const struct req_rename *q = (const void *)r->m->body;
     uint32_t from_len = le16_get(q->name_len), to_len = le16_get(q->to_len);
     *x = (struct renaming){
-        .n = r->n, .from_dir = wire_handle_at(&q->dir), .to_dir = wire_handle_at(&q->to_dir), .flags = le32_get(q->flags),
-        .from = {q->names, from_len}, .to = {q->names + from_len, to_len},
+        .n = r->n,
+        .from_dir = wire_handle_at(&q->dir),
+        .to_dir = wire_handle_at(&q->to_dir),
+        .flags = le32_get(q->flags),
+        .from = {q->names, from_len},
+        .to = {q->names + from_len, to_len},
     };
     if (r->m->body_len < sizeof *q + from_len + to_len) return ERR_FORMAT;
     if (x->flags & ~(RENAME_FLAG_NOREPLACE | RENAME_FLAG_EXCHANGE)) return ERR_INVAL;

@@ -1,5 +1,5 @@
-// SETATTR: mode, owner, times, size. ctime moves with every change; atime only here (reads do not move it: relatime is the MX's).
-// Growing changes the size alone; shrinking is a truncate (name_truncate.c).
+// SETATTR: mode, owner, times, size. ctime moves with every change; atime only here (reads do not move it: relatime is
+// the MX's). Growing changes the size alone; shrinking is a truncate (name_truncate.c).
 #include "iom/name_inside.h"
 
 // Under the object's lock, or else *held is the truncate that is under way and nothing is locked.
@@ -38,9 +38,14 @@ void object_changed(struct names *n, struct handle h, uint64_t number) {
     *at = MAX(*at, number);
 }
 
-uint64_t object_number(const struct names *n, struct handle h) { return n->recent[handle_hash(h) % ARRAY_LEN(n->recent)]; }
+uint64_t object_number(const struct names *n, struct handle h) {
+    return n->recent[handle_hash(h) % ARRAY_LEN(n->recent)];
+}
 
-struct altering { const struct req_setattr *q; uint64_t now; };
+struct altering {
+    const struct req_setattr *q;
+    uint64_t now;
+};
 
 static void alter(void *arg, struct cnode *c) {
     const struct altering *a = arg;

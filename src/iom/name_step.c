@@ -5,8 +5,8 @@
 //   MAKE    a new object                                                    create, mkdir, symlink
 //   RIGHT   the one right to move directories between parents               rename
 //
-// An operation whose steps are all here is one batch. One with steps elsewhere is an intent (intent.c), which checks, holds and
-// applies them with the same functions.
+// An operation whose steps are all here is one batch. One with steps elsewhere is an intent (intent.c), which checks,
+// holds and applies them with the same functions.
 #include "iom/name_inside.h"
 
 struct step *steps_add(struct steps *s, enum step_kind kind, struct handle at) {
@@ -16,7 +16,9 @@ struct step *steps_add(struct steps *s, enum step_kind kind, struct handle at) {
     return t;
 }
 
-static bool step_here(const struct names *n, const struct step *s) { return iom_eq(s->where, n->c.self); }
+static bool step_here(const struct names *n, const struct step *s) {
+    return iom_eq(s->where, n->c.self);
+}
 
 // ---- holds
 struct hold *steps_blocked(struct names *n, const struct step *s, const struct intent_id *but) {
@@ -215,7 +217,10 @@ static void name_apply(struct change *c, const struct step *s, uint64_t number, 
     if (handle_none(s->target)) {
         batch_del(c->b, TREE_META, &k);
     } else {
-        union { struct rec_dirent r; uint8_t room[sizeof(struct rec_dirent) + NAME_BYTES_MAX]; } val;
+        union {
+            struct rec_dirent r;
+            uint8_t room[sizeof(struct rec_dirent) + NAME_BYTES_MAX];
+        } val;
         uint32_t len = dirent_encode(&val.r, s->target, &s->map, s->type, s->name);
         batch_put(c->b, TREE_META, &k, &val, len);
     }
@@ -238,9 +243,22 @@ static void make_apply(struct change *c, const struct step *s, uint64_t now) {
     ASSERT(c->len < CHANGE_NODES && !handle_none(s->at));
     struct cnode *node = &c->node[c->len];
     *node = (struct cnode){
-        .h = s->at, .map = s->map, .atime_ns = now, .mtime_ns = now, .ctime_ns = now, .btime_ns = now, .change = 1,
-        .mode = s->mode, .uid = s->uid, .gid = s->gid, .rdev = s->rdev, .type = s->type, .toughness = s->toughness,
-        .size = s->size, .policy = s->policy, .nlink = s->type == OBJ_DIR ? 2 : 1,
+        .h = s->at,
+        .map = s->map,
+        .atime_ns = now,
+        .mtime_ns = now,
+        .ctime_ns = now,
+        .btime_ns = now,
+        .change = 1,
+        .mode = s->mode,
+        .uid = s->uid,
+        .gid = s->gid,
+        .rdev = s->rdev,
+        .type = s->type,
+        .toughness = s->toughness,
+        .size = s->size,
+        .policy = s->policy,
+        .nlink = s->type == OBJ_DIR ? 2 : 1,
         .parent = s->type == OBJ_DIR ? s->target : handle_zero(),
     };
     c->dirty[c->len++] = true;
@@ -292,9 +310,17 @@ void change_end(struct change *c) {
 // ---- on the wire and in INTENT records
 static uint32_t step_encode(struct wire_step *w, const struct step *s) {
     *w = (struct wire_step){
-        .kind = (uint8_t)s->kind, .flags = s->flags, .type = s->type, .name_len = (uint8_t)s->name.len,
-        .nlink = (uint8_t)s->nlink, .toughness = s->toughness, .policy = s->policy, .mode = le32_of(s->mode),
-        .uid = le32_of(s->uid), .gid = le32_of(s->gid), .rdev = le64_of(s->rdev),
+        .kind = (uint8_t)s->kind,
+        .flags = s->flags,
+        .type = s->type,
+        .name_len = (uint8_t)s->name.len,
+        .nlink = (uint8_t)s->nlink,
+        .toughness = s->toughness,
+        .policy = s->policy,
+        .mode = le32_of(s->mode),
+        .uid = le32_of(s->uid),
+        .gid = le32_of(s->gid),
+        .rdev = le64_of(s->rdev),
     };
     wire_handle_put(&w->at, s->at);
     wire_handle_put(&w->expect, s->expect);
@@ -318,10 +344,21 @@ uint32_t steps_encode(uint8_t *out, const struct steps *s, iom_id where, uint8_t
 static err step_decode(struct step *s, const struct wire_step *w, iom_id self) {
     if (w->kind < STEP_NAME || w->kind > STEP_RIGHT) return ERR_FORMAT;
     *s = (struct step){
-        .kind = w->kind, .flags = w->flags, .type = w->type, .nlink = (int8_t)w->nlink, .toughness = w->toughness,
-        .policy = w->policy, .mode = le32_get(w->mode), .uid = le32_get(w->uid), .gid = le32_get(w->gid),
-        .rdev = le64_get(w->rdev), .at = wire_handle_at(&w->at), .expect = wire_handle_at(&w->expect),
-        .target = wire_handle_at(&w->target), .name = {w->name, w->name_len}, .where = self,
+        .kind = w->kind,
+        .flags = w->flags,
+        .type = w->type,
+        .nlink = (int8_t)w->nlink,
+        .toughness = w->toughness,
+        .policy = w->policy,
+        .mode = le32_get(w->mode),
+        .uid = le32_get(w->uid),
+        .gid = le32_get(w->gid),
+        .rdev = le64_get(w->rdev),
+        .at = wire_handle_at(&w->at),
+        .expect = wire_handle_at(&w->expect),
+        .target = wire_handle_at(&w->target),
+        .name = {w->name, w->name_len},
+        .where = self,
     };
     bool has_map = s->kind == STEP_MAKE || (s->kind == STEP_NAME && !handle_none(s->target));
     if (s->kind == STEP_NAME && name_check(s->name) != OK) return ERR_FORMAT;

@@ -3,9 +3,10 @@
 //   INTENT (new size, count + 1), durable ── DISCARD to all members from the first segment wholly beyond ── ZERO for the rest of the last
 //   stripe ── one batch: size, count, INTENT gone, the reply
 //
-// While the INTENT stands the object is held: nobody learns a count, raises the size or starts another truncate. Members keep the new count with
-// the discard, so a write that carries the old one is refused there, and a discard that comes twice is done once. A restart finds the INTENT
-// and does it again (recovery phase 2). What a write that was never answered left beyond the size lies in the same places and goes too.
+// While the INTENT stands the object is held: nobody learns a count, raises the size or starts another truncate.
+// Members keep the new count with the discard, so a write that carries the old one is refused there, and a discard that
+// comes twice is done once. A restart finds the INTENT and does it again (recovery phase 2). What a write that was
+// never answered left beyond the size lies in the same places and goes too.
 #include "iom/name_inside.h"
 
 static struct intent_id truncate_id(struct handle h) {
@@ -14,13 +15,16 @@ static struct intent_id truncate_id(struct handle h) {
     return id;
 }
 
-static uint64_t truncate_key(struct handle h) { return hold_key(HOLD_TRUNCATE, h, (struct name){0}); }
+static uint64_t truncate_key(struct handle h) {
+    return hold_key(HOLD_TRUNCATE, h, (struct name){0});
+}
 
 struct hold *truncate_open(struct names *n, struct handle h) {
     return map_count(&n->holds) == 0 ? NULL : hold_find(n, truncate_key(h), NULL);
 }
 
-// Members that zero the rest of the last stripe ask for a durable end while the truncate holds the object: they are not to wait for each other.
+// Members that zero the rest of the last stripe ask for a durable end while the truncate holds the object: they are not
+// to wait for each other.
 bool truncate_durable_end(struct names *n, struct handle h, uint32_t truncates, uint64_t *size, err *result) {
     struct hold *t = truncate_open(n, h);
     if (t == NULL || t->truncates == 0) return false;
@@ -47,7 +51,10 @@ struct fan { // one message to all members at once
     uint32_t truncates;
     bool gone, zero;
 };
-struct fan_one { struct fan *f; iom_id to; };
+struct fan_one {
+    struct fan *f;
+    iom_id to;
+};
 
 static struct msg *fan_msg(const struct fan *f) {
     const struct names_port *port = &f->n->port;
@@ -114,24 +121,29 @@ static err co_fan_out(struct fan *f) {
     return co_group_wait(f->n->env, &f->done, "members discard");
 }
 
-err co_members_discard(struct names *n, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone) {
+err co_members_discard(struct names *n, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates,
+                       bool gone) {
     struct fan f = {.n = n, .h = h, .map = *m, .from = from_seg, .truncates = truncates, .gone = gone};
     return co_fan_out(&f);
 }
 
-err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates) {
+err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len,
+                    uint32_t truncates) {
     struct fan f = {.n = n, .h = h, .map = *m, .from = off, .len = len, .truncates = truncates, .zero = true};
     return len == 0 ? OK : co_fan_out(&f);
 }
 
 // ---- a truncate
-static err co_truncate_members(struct names *n, struct handle h, const struct refmap *m, uint64_t size, uint32_t truncates) {
+static err co_truncate_members(struct names *n, struct handle h, const struct refmap *m, uint64_t size,
+                               uint32_t truncates) {
     uint64_t stripe = geo_data(m) * refmap_quantum(m);
     err e = co_members_discard(n, h, m, geo_segs_of_size(m, size), truncates, false);
     return e == OK ? co_members_zero(n, h, m, size, ROUND_UP(size, stripe) - size, truncates) : e;
 }
 
-static struct key truncate_record_key(struct handle h) { return key_make(KIND_INTENT, truncate_id(h).b, ROLE_TRUNCATE); }
+static struct key truncate_record_key(struct handle h) {
+    return key_make(KIND_INTENT, truncate_id(h).b, ROLE_TRUNCATE);
+}
 
 static err co_truncate_begin(struct names *n, struct cnode *c, uint64_t size) { // ERR_CONFLICT: nothing to cut any more
     struct lockset locks;
@@ -173,8 +185,10 @@ static err co_truncate_end(struct names *n, struct request *r, struct handle h, 
         batch_urgent(b);
         c.size = size;
         c.truncates = truncates;
-        if (change != NULL) change(arg, &c);
-        else c.change++, c.mtime_ns = c.ctime_ns = env_wall_ns(n->env);
+        if (change != NULL)
+            change(arg, &c);
+        else
+            c.change++, c.mtime_ns = c.ctime_ns = env_wall_ns(n->env);
         batch_put(b, TREE_META, &k, &rec, cnode_encode(&c, &rec));
         batch_del(b, TREE_META, &intent);
         if (r != NULL) {
@@ -191,7 +205,8 @@ static err co_truncate_end(struct names *n, struct request *r, struct handle h, 
     return e;
 }
 
-err co_truncate(struct request *r, struct cnode *c, uint64_t size, void (*change)(void *arg, struct cnode *c), void *arg) {
+err co_truncate(struct request *r, struct cnode *c, uint64_t size, void (*change)(void *arg, struct cnode *c),
+                void *arg) {
     struct names *n = r->n;
     err e = co_truncate_begin(n, c, size);
     if (e == OK) e = co_truncate_members(n, c->h, &c->map, size, c->truncates + 1);
@@ -230,8 +245,8 @@ err co_truncates_load(struct names *n) {
     return e == ERR_NOENT ? OK : e;
 }
 
-// `finish` false: discards alone, before rows are resolved, for what is cut is not to be resolved. True: zeroes the rest of the last stripe, through the
-// update protocol and so after resolution, and ends the truncate.
+// `finish` false: discards alone, before rows are resolved, for what is cut is not to be resolved. True: zeroes the
+// rest of the last stripe, through the update protocol and so after resolution, and ends the truncate.
 err co_truncates_recover(struct names *n, bool finish) {
     struct rec_truncate rec;
     struct key k = intents_first();

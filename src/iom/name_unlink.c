@@ -32,8 +32,12 @@ static err co_name_gone(struct request *r, bool dir) {
     return e == OK ? ERR_STALE : e;
 }
 
-err co_name_unlink(struct request *r) { return co_name_gone(r, false); }
-err co_name_rmdir(struct request *r) { return co_name_gone(r, true); }
+err co_name_unlink(struct request *r) {
+    return co_name_gone(r, false);
+}
+err co_name_rmdir(struct request *r) {
+    return co_name_gone(r, true);
+}
 
 // What its starter says of an object: type and map, for the name that points to it.
 err co_object_about(struct names *n, struct handle h, uint8_t *type, struct refmap *map) {

@@ -1,7 +1,7 @@
 // Extended attributes: user., trusted., security.; values up to 64 KiB, in parts. POSIX ACLs are not supported.
 //
-// user.mendfs.toughness, protection, quantum and span are no records: they show and set the policies. A directory passes them to what is made
-// in it; of a file only the toughness can change, for its map is made once.
+// user.mendfs.toughness, protection, quantum and span are no records: they show and set the policies. A directory
+// passes them to what is made in it; of a file only the toughness can change, for its map is made once.
 #include "iom/name_inside.h"
 
 #include "base/sum.h"
@@ -12,13 +12,15 @@
 #define XATTR_REPLACE_ONLY 2u
 #define POLICY_PREFIX "user.mendfs."
 
-struct xattr { // where one stands
+struct xattr {       // where one stands
     uint64_t number; // of part 0; 0 = nowhere, and none free
     uint32_t value_len;
     bool found;
 };
 
-static uint64_t xattr_hash(struct name nm) { return (hash64(nm.s, nm.len, 4) >> 16 | 1) << 16; }
+static uint64_t xattr_hash(struct name nm) {
+    return (hash64(nm.s, nm.len, 4) >> 16 | 1) << 16;
+}
 static uint32_t xattr_parts(struct name nm, uint32_t value_len) {
     uint32_t first = XATTR_PART_BYTES - nm.len;
     return value_len <= first ? 1 : 1 + ROUND_UP(value_len - first, XATTR_PART_BYTES) / XATTR_PART_BYTES;
@@ -36,7 +38,10 @@ static err co_xattr_find(struct names *n, struct handle h, struct name nm, struc
     struct key first = xattr_key(h, hash);
     *x = (struct xattr){0};
     for (;;) {
-        union { struct rec_xattr r; uint8_t room[RECORD_BYTES_MAX]; } val;
+        union {
+            struct rec_xattr r;
+            uint8_t room[RECORD_BYTES_MAX];
+        } val;
         struct key k = xattr_key(h, next);
         uint32_t len;
         err e = co_tree_seek(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &len);
@@ -72,17 +77,20 @@ static const char *const protection_names[] = {"none", "mirror", [PROT_PARITY3] 
 
 static bool policy_name(struct name nm, const char *what) {
     size_t prefix = strlen(POLICY_PREFIX);
-    return name_begins(nm, POLICY_PREFIX) && nm.len - prefix == strlen(what) && memcmp(nm.s + prefix, what, nm.len - prefix) == 0;
+    return name_begins(nm, POLICY_PREFIX) && nm.len - prefix == strlen(what) &&
+           memcmp(nm.s + prefix, what, nm.len - prefix) == 0;
 }
 
 static err policy_show(const struct cnode *c, struct name nm, char *out, size_t cap) {
     bool file = c->type == OBJ_FILE;
-    uint8_t toughness = file ? c->toughness : c->policy.toughness, protection = file ? c->map.protection : c->policy.protection;
+    uint8_t toughness = file ? c->toughness : c->policy.toughness,
+            protection = file ? c->map.protection : c->policy.protection;
     uint8_t quantum = file ? c->map.quantum_shift : c->policy.quantum_shift, span = file ? c->map.span : c->policy.span;
     int len = -1;
     out[0] = 0;
     if (policy_name(nm, "toughness") && toughness != POLICY_UNSET) len = snprintf(out, cap, "%u", toughness);
-    if (policy_name(nm, "protection") && protection != POLICY_UNSET) len = snprintf(out, cap, "%s", protection_names[protection]);
+    if (policy_name(nm, "protection") && protection != POLICY_UNSET)
+        len = snprintf(out, cap, "%s", protection_names[protection]);
     if (policy_name(nm, "quantum") && quantum != POLICY_UNSET) len = snprintf(out, cap, "%uK", 1u << (quantum - 10));
     if (policy_name(nm, "span") && span != POLICY_UNSET) len = snprintf(out, cap, "%u", span);
     return len >= 0 ? OK : ERR_NODATA;
@@ -102,8 +110,10 @@ static err quantum_at(const char *s, uint8_t *shift) {
     const char *rest;
     if (!number_at(s, &v, &rest)) return ERR_INVAL;
     uint64_t bytes = v;
-    if (*rest == 'k' || *rest == 'K') bytes <<= 10, rest++;
-    else if (*rest == 'm' || *rest == 'M') bytes <<= 20, rest++;
+    if (*rest == 'k' || *rest == 'K')
+        bytes <<= 10, rest++;
+    else if (*rest == 'm' || *rest == 'M')
+        bytes <<= 20, rest++;
     if (*rest != 0) return ERR_INVAL;
     for (uint8_t i = 12; i <= 22; i++)
         if (bytes == 1ull << i) return *shift = i, OK;
@@ -116,7 +126,8 @@ static err policy_parse(struct rec_policy *p, struct name nm, const char *s, uin
     if (policy_name(nm, "quantum")) return quantum_at(s, &p->quantum_shift);
     if (policy_name(nm, "protection")) {
         for (size_t i = 0; i < ARRAY_LEN(protection_names); i++)
-            if (protection_names[i] != NULL && strcmp(protection_names[i], s) == 0) return p->protection = (uint8_t)i, OK;
+            if (protection_names[i] != NULL && strcmp(protection_names[i], s) == 0)
+                return p->protection = (uint8_t)i, OK;
         return ERR_INVAL;
     }
     if (!number_at(s, &v, &rest) || *rest != 0) return ERR_INVAL;
@@ -128,7 +139,8 @@ static err policy_parse(struct rec_policy *p, struct name nm, const char *s, uin
 // The policies must make a map: what no file could be created with is refused here.
 static err policy_usable(const struct names *n, const struct rec_policy *p) {
     struct refmap m;
-    return refmap_make(&m, n->c.array_ioms, n->c.self, p->protection == POLICY_UNSET ? PROT_PARITY : (enum protection)p->protection,
+    return refmap_make(&m, n->c.array_ioms, n->c.self,
+                       p->protection == POLICY_UNSET ? PROT_PARITY : (enum protection)p->protection,
                        p->span == POLICY_UNSET ? 0 : p->span, p->quantum_shift == POLICY_UNSET ? 16 : p->quantum_shift);
 }
 
@@ -140,32 +152,45 @@ static err policy_set(const struct names *n, struct cnode *c, struct name nm, co
     err e = policy_parse(&p, nm, s, n->c.array_ioms);
     if (e == OK) e = policy_usable(n, &p);
     if (e != OK) return e;
-    if (c->type == OBJ_DIR) c->policy = p;
-    else if (c->type == OBJ_FILE && policy_name(nm, "toughness")) c->toughness = p.toughness;
-    else return ERR_INVAL; // a map is made once
+    if (c->type == OBJ_DIR)
+        c->policy = p;
+    else if (c->type == OBJ_FILE && policy_name(nm, "toughness"))
+        c->toughness = p.toughness;
+    else
+        return ERR_INVAL; // a map is made once
     return OK;
 }
 
 static err policy_unset(struct cnode *c, struct name nm) {
     if (c->type != OBJ_DIR) return ERR_INVAL;
-    if (policy_name(nm, "toughness")) c->policy.toughness = POLICY_UNSET;
-    else if (policy_name(nm, "protection")) c->policy.protection = POLICY_UNSET;
-    else if (policy_name(nm, "quantum")) c->policy.quantum_shift = POLICY_UNSET;
-    else if (policy_name(nm, "span")) c->policy.span = POLICY_UNSET;
-    else return ERR_NODATA;
+    if (policy_name(nm, "toughness"))
+        c->policy.toughness = POLICY_UNSET;
+    else if (policy_name(nm, "protection"))
+        c->policy.protection = POLICY_UNSET;
+    else if (policy_name(nm, "quantum"))
+        c->policy.quantum_shift = POLICY_UNSET;
+    else if (policy_name(nm, "span"))
+        c->policy.span = POLICY_UNSET;
+    else
+        return ERR_NODATA;
     return OK;
 }
 
 // ---- records
-static void xattr_put(struct batch *b, struct handle h, const struct xattr *x, struct name nm, const struct slice *value) {
-    uint32_t len = value->len_bytes, at = 0, parts = xattr_parts(nm, len), old = x->found ? xattr_parts(nm, x->value_len) : 0;
+static void xattr_put(struct batch *b, struct handle h, const struct xattr *x, struct name nm,
+                      const struct slice *value) {
+    uint32_t len = value->len_bytes, at = 0, parts = xattr_parts(nm, len),
+             old = x->found ? xattr_parts(nm, x->value_len) : 0;
     for (uint32_t part = 0; part < MAX(parts, old); part++) {
         struct key k = xattr_key(h, x->number | part);
         if (part >= parts) {
             batch_del(b, TREE_META, &k);
             continue;
         }
-        union { struct rec_xattr r; uint8_t room[sizeof(struct rec_xattr) + XATTR_PART_BYTES]; } val = {.r = {.value_len = le32_of(len)}};
+        union {
+            struct rec_xattr r;
+            uint8_t room[sizeof(struct rec_xattr) + XATTR_PART_BYTES];
+        } val = {.r = {.value_len = le32_of(len)}};
         uint32_t name_len = part == 0 ? nm.len : 0, take = MIN(len - at, XATTR_PART_BYTES - name_len);
         val.r.name_len = (uint8_t)name_len;
         memcpy(val.r.bytes, nm.s, name_len);
@@ -183,11 +208,17 @@ static void cnode_put(struct batch *b, struct cnode *c, uint64_t now) {
     batch_put(b, TREE_META, &k, &rec, cnode_encode(c, &rec));
 }
 
-struct xattr_request { struct handle h; struct name nm; uint32_t flags; bool policy; };
+struct xattr_request {
+    struct handle h;
+    struct name nm;
+    uint32_t flags;
+    bool policy;
+};
 
 static err xattr_begin(struct request *r, struct xattr_request *x) {
     const struct req_xattr *q = (const void *)r->m->body;
-    *x = (struct xattr_request){wire_handle_at(&q->handle), {q->name, le16_get(q->name_len)}, le32_get(q->flags), false};
+    *x =
+        (struct xattr_request){wire_handle_at(&q->handle), {q->name, le16_get(q->name_len)}, le32_get(q->flags), false};
     if (r->m->body_len < sizeof *q + x->nm.len) return ERR_FORMAT;
     x->policy = name_begins(x->nm, POLICY_PREFIX);
     return xattr_allowed(x->nm);
@@ -260,7 +291,10 @@ static void reply_payload(struct request *r, uint16_t type, struct buf *b, uint3
 static err co_xattr_value(struct names *n, struct handle h, struct name nm, const struct xattr *x, uint8_t *out) {
     uint32_t got = 0;
     for (uint32_t part = 0; part < xattr_parts(nm, x->value_len); part++) {
-        union { struct rec_xattr r; uint8_t room[RECORD_BYTES_MAX]; } val;
+        union {
+            struct rec_xattr r;
+            uint8_t room[RECORD_BYTES_MAX];
+        } val;
         struct key k = xattr_key(h, x->number | part);
         uint32_t len;
         err e = co_tree_get(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &len);
@@ -295,8 +329,10 @@ err co_name_getxattr(struct request *r) {
     e = co_object_lock(n, x.h, &locks, &c);
     if (e != OK) return e;
     struct xattr at = {0};
-    if (x.policy) e = co_policy_read(r, &x, &c);
-    else e = c.flags & CNODE_HAS_XATTR ? co_xattr_find(n, x.h, x.nm, &at) : ERR_NODATA;
+    if (x.policy)
+        e = co_policy_read(r, &x, &c);
+    else
+        e = c.flags & CNODE_HAS_XATTR ? co_xattr_find(n, x.h, x.nm, &at) : ERR_NODATA;
     if (e == OK && !x.policy && !at.found) e = ERR_NODATA;
     if (e == OK && !x.policy) {
         struct buf *b = buf_new(n->mem, MAX(at.value_len, 1u));
@@ -319,7 +355,10 @@ err co_name_listxattr(struct request *r) {
     uint32_t len = 0;
     struct key first = xattr_key(h, 0), k = first;
     while (c.flags & CNODE_HAS_XATTR) {
-        union { struct rec_xattr r; uint8_t room[RECORD_BYTES_MAX]; } val;
+        union {
+            struct rec_xattr r;
+            uint8_t room[RECORD_BYTES_MAX];
+        } val;
         uint32_t val_len;
         e = co_tree_seek(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &val_len);
         if (e != OK || memcmp(k.b, first.b, 17) != 0) break;

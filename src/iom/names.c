@@ -10,7 +10,12 @@
 
 // ---- requests
 enum { NEEDS_HEAD = 1, NEEDS_SESSION = 2, KEPT = 4 }; // KEPT: its reply stays in the slot
-struct op_row { uint16_t type; uint16_t body_min; uint8_t needs; name_op op; };
+struct op_row {
+    uint16_t type;
+    uint16_t body_min;
+    uint8_t needs;
+    name_op op;
+};
 static const struct op_row ops[] = {
     {MSG_SESSION_OPEN, sizeof(struct req_head), NEEDS_HEAD, co_name_session_open},
     {MSG_SESSION_RENEW, sizeof(struct req_head), NEEDS_HEAD | NEEDS_SESSION, co_name_session_renew},
@@ -52,7 +57,9 @@ static const struct op_row *op_find(uint16_t type) {
     return NULL;
 }
 
-bool names_takes(uint16_t type) { return op_find(type) != NULL; }
+bool names_takes(uint16_t type) {
+    return op_find(type) != NULL;
+}
 
 void request_attr(struct request *r, const struct cnode *c) {
     struct rep_attr rep = {.has_attr = 1};
@@ -84,7 +91,9 @@ static err co_refusal_keep(struct request *r, err why) {
     return why;
 }
 
-static bool request_kept(const struct request *r, const struct op_row *row) { return r->seq != 0 && (row->needs & KEPT); }
+static bool request_kept(const struct request *r, const struct op_row *row) {
+    return r->seq != 0 && (row->needs & KEPT);
+}
 
 static err co_request_run(struct request *r, const struct op_row *row, struct msg **stored) {
     if (!request_kept(r, row)) {
@@ -132,7 +141,9 @@ static struct msg *request_reply(struct request *r, err e, struct msg *stored) {
     return m;
 }
 
-static void names_enter(struct names *n) { n->tasks++; }
+static void names_enter(struct names *n) {
+    n->tasks++;
+}
 static void names_leave(struct names *n) {
     if (--n->tasks == 0) waitq_wake_all(n->env, &n->idle);
 }
@@ -174,7 +185,11 @@ err co_names_serve(struct names *n, const struct msg *m, struct msg **reply) {
 }
 
 // ---- tasks of its own
-struct names_task { struct names *n; void (*fn)(struct names *n, void *arg); void *arg; };
+struct names_task {
+    struct names *n;
+    void (*fn)(struct names *n, void *arg);
+    void *arg;
+};
 
 static void names_task_run(void *arg) {
     struct names_task t = *(struct names_task *)arg;
@@ -214,7 +229,8 @@ static void co_touch_often(struct names *n, void *arg) { // times are shown soon
 }
 
 // ---- life
-struct names *names_create(struct env *e, struct store *s, const struct names_port *port, const struct names_config *c) {
+struct names *names_create(struct env *e, struct store *s, const struct names_port *port,
+                           const struct names_config *c) {
     struct names *n = mem_alloc(e->mem, sizeof *n);
     n->env = e;
     n->mem = e->mem;
@@ -278,8 +294,18 @@ static err co_root_make(struct names *n) {
     if (e != ERR_STALE) return e;
     uint64_t now = env_wall_ns(n->env);
     c = (struct cnode){
-        .h = handle_root(), .parent = handle_root(), .map = dir_map(n, n->c.self), .atime_ns = now, .mtime_ns = now,
-        .ctime_ns = now, .btime_ns = now, .change = 1, .mode = 0755, .nlink = 2, .type = OBJ_DIR, .toughness = 1,
+        .h = handle_root(),
+        .parent = handle_root(),
+        .map = dir_map(n, n->c.self),
+        .atime_ns = now,
+        .mtime_ns = now,
+        .ctime_ns = now,
+        .btime_ns = now,
+        .change = 1,
+        .mode = 0755,
+        .nlink = 2,
+        .type = OBJ_DIR,
+        .toughness = 1,
         .policy = {POLICY_UNSET, POLICY_UNSET, POLICY_UNSET, POLICY_UNSET},
     };
     struct rec_cnode rec;

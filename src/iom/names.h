@@ -1,5 +1,6 @@
-// Metadata of one IOM: everything whose starter it is. Directories, attributes, sessions and slots (exactly once), intents over several IOMs, and the
-// mirror of all that at the proxy. One file per request (name_create.c, name_rename.c, ...), one table row each.
+// Metadata of one IOM: everything whose starter it is. Directories, attributes, sessions and slots (exactly once),
+// intents over several IOMs, and the mirror of all that at the proxy. One file per request (name_create.c,
+// name_rename.c, ...), one table row each.
 #pragma once
 #include "layout/layout.h"
 #include "store/store.h"
@@ -25,14 +26,17 @@ void names_cancel(struct names *n);               // all that waits in names end
 void co_names_stop(struct names *n, bool harden); // ends its tasks; harden: syncs what was committed
 void names_destroy(struct names *n);
 
-// Replies (bodies in wire/format.h): LOOKUP, GETATTR, OPEN, SETATTR, CREATE, MKDIR, SYMLINK, LINK rep_attr; RAISE, SYNC_META, END_DURABLE rep_size;
-// READLINK, GETXATTR, LISTXATTR the envelope and a payload; all others the envelope alone. LOOKUP knows "." and "..".
-// SESSION_OPEN, RENEW, CLOSE: a bare req_head. The first RENEW after a recovery names in its payload what the session has open here (wire_handles).
-// OPEN and RELEASE say that a session has an object open or not, however often: the MX counts. A request that changes something carries seq != 0.
-// names_port.co_call must end when the peer is lost or this IOM stops, or co_names_stop waits for it; its ERR_STOPPED means that this IOM stops or the
-// epoch is over, other errors of the way are tried again. Between IOMs, also in recovery, calls
-// go through from the phase 0 of both on; MXs are kept out by the caller until the last phase is over. Phase 0 begins on new or stopped names.
-// ---- service. Every call of an MX or IOM with a type in names' table; answers with hub_reply, I10: only when the proxy has what the reply shows.
+// Replies (bodies in wire/format.h): LOOKUP, GETATTR, OPEN, SETATTR, CREATE, MKDIR, SYMLINK, LINK rep_attr; RAISE,
+// SYNC_META, END_DURABLE rep_size; READLINK, GETXATTR, LISTXATTR the envelope and a payload; all others the envelope
+// alone. LOOKUP knows "." and "..". SESSION_OPEN, RENEW, CLOSE: a bare req_head. The first RENEW after a recovery names
+// in its payload what the session has open here (wire_handles). OPEN and RELEASE say that a session has an object open
+// or not, however often: the MX counts. A request that changes something carries seq != 0. names_port.co_call must end
+// when the peer is lost or this IOM stops, or co_names_stop waits for it; its ERR_STOPPED means that this IOM stops or
+// the epoch is over, other errors of the way are tried again. Between IOMs, also in recovery, calls go through from the
+// phase 0 of both on; MXs are kept out by the caller until the last phase is over.
+
+// ---- service. Every call of an MX or IOM with a type in names' table; answers with hub_reply, I10: only when the proxy
+// has what the reply shows.
 bool names_takes(uint16_t type);
 void co_names_call(struct names *n, struct inbound *in);   // runs in the task of the request
 MUST_USE err co_names_serve(struct names *n, const struct msg *m, struct msg **reply); // the same without a hub: *reply may be NULL (envelope alone)
@@ -57,8 +61,9 @@ void names_replay_note(void *replay, enum tree_id tree, uint64_t epoch, uint64_t
 void names_take_replay(struct names *n, struct names_replay *r); // owns r
 struct names_replay *names_leave_replay(struct names *n); // before names_destroy, if the store stays open: for the next names over it
 
-// ---- check: every CNODE, DIRENT, link count, parent; mirror equals own tree (by digest). One sentence per fault. Online or on opened stores.
-// All stores of the array, quiet (cleanly stopped, or recovered and without requests), in the caller's env. OK also with faults; an error: it could not be read.
+// ---- check: every CNODE, DIRENT, link count, parent; mirror equals own tree (by digest). One sentence per fault.
+// Online or on opened stores. All stores of the array, quiet (cleanly stopped, or recovered and without requests), in
+// the caller's env. OK also with faults; an error: it could not be read.
 MUST_USE err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms, void (*fault)(void *ctx, const char *sentence), void *ctx,
                             uint64_t *objects, uint64_t *faults);
 struct names_stats { uint64_t objects, dirents, requests, slots_replayed, mirror_batches, intents; };

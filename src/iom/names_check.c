@@ -1,4 +1,5 @@
-// The check of all names of an array: every entry has its object, every object its entries, and every tree its twin at the proxy.
+// The check of all names of an array: every entry has its object, every object its entries, and every tree its twin at
+// the proxy.
 //
 //   1  all DIRENTs: names per object, subdirectories per directory, the directory each directory is in
 //   2  all CNODEs: link counts, parents, types; what has no name is an ORPHAN; the way up from every directory ends at the root
@@ -73,7 +74,8 @@ static void check_dirent(struct check *c, uint8_t iom, const struct key *k, cons
         return;
     }
     if ((d.number & ~3ull) != name_hash((struct name){d.name, d.name_len}))
-        check_fault(c, "IOM %u: the entry %.*s of directory " H_FMT " stands in the wrong place", iom, d.name_len, (const char *)d.name, H_ARG(dir));
+        check_fault(c, "IOM %u: the entry %.*s of directory " H_FMT " stands in the wrong place", iom, d.name_len,
+                    (const char *)d.name, H_ARG(dir));
     struct checked *o = check_object(c, d.h);
     if (o->names > 0 && o->named_type != d.type) check_fault(c, H_FMT " has names of two types", H_ARG(d.h));
     o->names++;
@@ -94,8 +96,10 @@ static void check_directory(struct check *c, struct checked *o, const struct cno
     bool root = handle_eq(o->h, handle_root());
     o->parent = node->parent;
     if (root) return;
-    if (o->names != 1) check_fault(c, "directory " H_FMT " has %u names", H_ARG(o->h), o->names);
-    else if (!handle_eq(node->parent, o->named_in)) check_fault(c, "directory " H_FMT " names another parent than it is in", H_ARG(o->h));
+    if (o->names != 1)
+        check_fault(c, "directory " H_FMT " has %u names", H_ARG(o->h), o->names);
+    else if (!handle_eq(node->parent, o->named_in))
+        check_fault(c, "directory " H_FMT " names another parent than it is in", H_ARG(o->h));
 }
 
 static void check_cnode(struct check *c, uint8_t iom, const struct key *k, const uint8_t *val, uint32_t len) {
@@ -109,7 +113,8 @@ static void check_cnode(struct check *c, uint8_t iom, const struct key *k, const
     bool dir = node.type == OBJ_DIR;
     o->found = true;
     c->found++;
-    if (o->names > 0 && o->named_type != node.type) check_fault(c, H_FMT " is named as another type than it is", H_ARG(h));
+    if (o->names > 0 && o->named_type != node.type)
+        check_fault(c, H_FMT " is named as another type than it is", H_ARG(h));
     if (o->dir && !dir) check_fault(c, H_FMT " has entries but is no directory", H_ARG(h));
     o->dir = dir;
     if (node.nlink == 0) {
@@ -132,8 +137,10 @@ static void check_ways_up(struct check *c) {
         while (o != NULL && !o->up_known && !handle_eq(o->h, handle_root()) && steps++ <= map_count(&c->objects))
             o = map_get(&c->objects, handle_hash(o->parent));
         struct checked *from = it.value;
-        if (o == NULL || steps > map_count(&c->objects)) check_fault(c, "directory " H_FMT " is not below the root", H_ARG(from->h));
-        else from->up_known = true;
+        if (o == NULL || steps > map_count(&c->objects))
+            check_fault(c, "directory " H_FMT " is not below the root", H_ARG(from->h));
+        else
+            from->up_known = true;
     }
 }
 
@@ -142,9 +149,12 @@ static void check_missing(struct check *c) {
     MAP_FOR(&c->objects, it) {
         struct checked *o = it.value;
         if (o->found) continue;
-        if (o->names > 0) check_fault(c, H_FMT " has %u names but is not there", H_ARG(o->h), o->names);
-        else if (o->orphan) check_fault(c, H_FMT " is to be deleted but is not there", H_ARG(o->h));
-        else check_fault(c, "directory " H_FMT " has entries but is not there", H_ARG(o->h));
+        if (o->names > 0)
+            check_fault(c, H_FMT " has %u names but is not there", H_ARG(o->h), o->names);
+        else if (o->orphan)
+            check_fault(c, H_FMT " is to be deleted but is not there", H_ARG(o->h));
+        else
+            check_fault(c, "directory " H_FMT " has entries but is not there", H_ARG(o->h));
     }
 }
 
@@ -157,7 +167,8 @@ static void check_part_of(struct check *c, uint8_t iom, const struct key *k, con
 
 static void check_intent(struct check *c, uint8_t iom, const struct key *k, const uint8_t *val, uint32_t len) {
     (void)val, (void)len;
-    check_fault(c, "IOM %u: an operation over several IOMs (role %llu) has not ended", iom, (unsigned long long)key_number(k));
+    check_fault(c, "IOM %u: an operation over several IOMs (role %llu) has not ended", iom,
+                (unsigned long long)key_number(k));
 }
 
 // ---- 4
@@ -168,7 +179,8 @@ static err co_check_mirror(struct check *c, uint8_t iom) {
     tree_note(c->stores[iom], TREE_META, &epoch[0], &number[0]);
     tree_note(c->stores[proxy], TREE_WARD, &epoch[1], &number[1]);
     if (epoch[0] != epoch[1] || number[0] != number[1])
-        check_fault(c, "the copy of IOM %u's names is at batch %llu, they are at %llu", iom, (unsigned long long)number[1], (unsigned long long)number[0]);
+        check_fault(c, "the copy of IOM %u's names is at batch %llu, they are at %llu", iom,
+                    (unsigned long long)number[1], (unsigned long long)number[0]);
     for (;; k = key_next(k)) {
         uint8_t val[2][RECORD_BYTES_MAX];
         uint32_t len[2];
@@ -177,14 +189,16 @@ static err co_check_mirror(struct check *c, uint8_t iom) {
         err t = co_tree_seek(c->stores[proxy], TREE_WARD, &twin, val[1], RECORD_BYTES_MAX, &len[1]);
         if (e == ERR_NOENT && t == ERR_NOENT) return OK;
         if ((e != OK && e != ERR_NOENT) || (t != OK && t != ERR_NOENT)) return e != OK && e != ERR_NOENT ? e : t;
-        if (e == t && memcmp(k.b, twin.b, KEY_BYTES) == 0 && len[0] == len[1] && memcmp(val[0], val[1], len[0]) == 0) continue;
-        check_fault(c, "the copy of IOM %u's names differs at a record of kind %u", iom, key_kind(e == OK ? &k : &twin));
+        if (e == t && memcmp(k.b, twin.b, KEY_BYTES) == 0 && len[0] == len[1] && memcmp(val[0], val[1], len[0]) == 0)
+            continue;
+        check_fault(c, "the copy of IOM %u's names differs at a record of kind %u", iom,
+                    key_kind(e == OK ? &k : &twin));
         return OK;
     }
 }
 
-err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms, void (*fault)(void *ctx, const char *sentence), void *ctx,
-                   uint64_t *objects, uint64_t *faults) {
+err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms,
+                   void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *objects, uint64_t *faults) {
     struct check c = {.env = e, .stores = stores, .ioms = array_ioms, .fault = fault, .ctx = ctx};
     map_init(&c.objects, e->mem);
     check_object(&c, handle_root())->dir = true;

@@ -1,4 +1,5 @@
-// What lies in the mirrored records of an IOM, and what IOMs say to each other about names. All integers are le; reserved bytes are zero.
+// What lies in the mirrored records of an IOM, and what IOMs say to each other about names. All integers are le;
+// reserved bytes are zero.
 //
 //   KIND_SYSTEM   id 0, number 0          rec_counter    the next block of indexes
 //   KIND_CNODE    id handle               rec_cnode      an object whose starter this IOM is (+ inline data, none yet)
@@ -24,7 +25,8 @@
 
 struct rec_counter { le64 next; le64 reserved; };
 
-// What the children of a directory inherit; 0xff = not set here (the system's default), so a zero span or toughness can be meant.
+// What the children of a directory inherit; 0xff = not set here (the system's default), so a zero span or toughness can
+// be meant.
 struct rec_policy { uint8_t toughness, protection, quantum_shift, span; };
 #define POLICY_UNSET 0xff
 

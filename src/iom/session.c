@@ -4,15 +4,21 @@
 //   SLOT     the last request of each slot and its whole reply, in the batch of its effect; a refusal too (a batch without a flush)
 //   opens    in memory: an object is open in a session or not; after a recovery each session names what it has open with its first RENEW
 //
-// A slot runs one request at a time: the same sequence again joins it or gets the stored reply; a higher one waits for it and runs;
-// a lower one is refused. A lease runs from the last word of a session, only while this IOM serves; when it ends, slots and opens go.
+// A slot runs one request at a time: the same sequence again joins it or gets the stored reply; a higher one waits for
+// it and runs; a lower one is refused. A lease runs from the last word of a session, only while this IOM serves; when
+// it ends, slots and opens go.
 #include "iom/name_inside.h"
 
 #include "base/sum.h"
 
-struct name_open { struct handle h; uint32_t sessions; };
+struct name_open {
+    struct handle h;
+    uint32_t sessions;
+};
 
-static uint64_t session_hash(const uint8_t id[16]) { return hash64(id, 16, 3); }
+static uint64_t session_hash(const uint8_t id[16]) {
+    return hash64(id, 16, 3);
+}
 
 void sessions_init(struct names *n) {
     map_init(&n->sessions, n->mem);
@@ -68,12 +74,14 @@ err co_sessions_load(struct names *n) {
 
 bool sessions_settled(const struct names *n) {
     MAP_FOR(&n->sessions, it)
-        if (!((struct name_session *)it.value)->renewed) return false;
+    if (!((struct name_session *)it.value)->renewed) return false;
     return true;
 }
 
 // ---- opens
-bool object_open(const struct names *n, struct handle h) { return map_get(&n->opens, handle_hash(h)) != NULL; }
+bool object_open(const struct names *n, struct handle h) {
+    return map_get(&n->opens, handle_hash(h)) != NULL;
+}
 
 void session_open_object(struct names *n, struct name_session *s, struct handle h) {
     uint64_t key = handle_hash(h);
@@ -105,7 +113,9 @@ static void session_close_objects(struct names *n, struct name_session *s) {
 }
 
 // ---- slots
-static struct key slot_key(const uint8_t session[16], uint32_t slot) { return key_make(KIND_SLOT, session, slot); }
+static struct key slot_key(const uint8_t session[16], uint32_t slot) {
+    return key_make(KIND_SLOT, session, slot);
+}
 
 static err co_slot_read(struct request *r, struct name_slot *s, uint8_t *val, uint32_t *len) {
     struct key k = slot_key(r->session->id, r->slot);
@@ -145,7 +155,8 @@ static err co_slot_repeat(struct request *r, struct name_slot *s, struct msg **s
     return OK;
 }
 
-// OK and r->stored: the request was done before, *stored and *result are its reply. OK alone: it may run, slot_give follows.
+// OK and r->stored: the request was done before, *stored and *result are its reply. OK alone: it may run, slot_give
+// follows.
 err co_slot_take(struct request *r, struct msg **stored, err *result) {
     if (r->slot >= SLOTS_MAX) return ERR_INVAL;
     struct name_slot *s = slot_of(r);
@@ -181,8 +192,10 @@ void slot_give(struct request *r, bool done) {
 
 void request_slot(struct request *r, struct batch *b, err result) {
     if (r->seq == 0) return;
-    union { struct rec_slot rec; uint8_t room[sizeof(struct rec_slot) + REPLY_BYTES_MAX]; } val = {
-        .rec = {.seq = le64_of(r->seq), .result = le32_of((uint32_t)result), .has_reply = r->reply_len > 0}};
+    union {
+        struct rec_slot rec;
+        uint8_t room[sizeof(struct rec_slot) + REPLY_BYTES_MAX];
+    } val = {.rec = {.seq = le64_of(r->seq), .result = le32_of((uint32_t)result), .has_reply = r->reply_len > 0}};
     memcpy(val.rec.reply, r->reply, r->reply_len);
     struct key k = slot_key(r->session->id, r->slot);
     batch_put(b, TREE_META, &k, &val, (uint32_t)sizeof val.rec + r->reply_len);

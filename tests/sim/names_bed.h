@@ -1,5 +1,6 @@
-// A bed for names: IOMs that have a store, a hub and names, but no rows (discards are counted and answered), in the simulated world, and one
-// client. The script runs as a task of the client; it breaks IOMs and leads the recovery itself.
+// A bed for names: IOMs that have a store, a hub and names, but no rows (discards are counted and answered), in the
+// simulated world, and one client. The script runs as a task of the client; it breaks IOMs and leads the recovery
+// itself.
 #pragma once
 #include "iom/names.h"
 #include "iom/names_format.h"
@@ -8,7 +9,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <cmocka.h>
+
+#include <cmocka.h> // after what it needs
 
 #define BED_IOMS_MAX 5
 #define BED_SLOTS 8
@@ -25,7 +27,7 @@ struct bed_iom {
     struct names *names;
     struct peer *peer[BED_IOMS_MAX];
     bool formatted, ready, serving;
-    bool stop_wanted, stopped;
+    bool stop_wanted, stopped, cancel_wanted;
     uint32_t phase_wanted, phase_done; // 1 more than the phase
     uint64_t discards, zeros;
 };
@@ -40,22 +42,27 @@ struct bed {
     struct peer *peer[BED_IOMS_MAX];
     uint8_t session[16];
     uint64_t seq[BED_SLOTS];
-    struct handle opens[64]; uint32_t opens_len;
+    struct handle opens[64];
+    uint32_t opens_len;
     void (*script)(struct bed *b);
     bool over;
     bool recovering;
-    uint64_t calls, retries;
+    uint64_t calls, retries, recovery_deaths;
     void *user;
 };
 
-static inline struct env *mx_env(struct bed *b) { return node_env(b->mx); }
+static inline struct env *mx_env(struct bed *b) {
+    return node_env(b->mx);
+}
 
 // ---- an IOM
 static inline void bed_port_post(void *ctx, iom_id to, struct msg *m) {
     struct bed_iom *s = ctx;
     hub_post(s->peer[to.n], m);
 }
-static inline struct msg *bed_port_msg(void *ctx, uint16_t type, uint32_t len) { return hub_msg(((struct bed_iom *)ctx)->hub, type, len); }
+static inline struct msg *bed_port_msg(void *ctx, uint16_t type, uint32_t len) {
+    return hub_msg(((struct bed_iom *)ctx)->hub, type, len);
+}
 static inline err bed_port_call(void *ctx, iom_id to, struct msg *req, struct msg **reply) {
     struct bed_iom *s = ctx;
     *reply = NULL;
@@ -74,16 +81,21 @@ static inline err bed_port_call(void *ctx, iom_id to, struct msg *req, struct ms
         co_sleep_until(node_env(s->node), env_now_ns(node_env(s->node)) + MSEC(1), "bed");
     }
 }
-static inline err bed_port_discard(void *ctx, struct handle h, const struct refmap *m, uint64_t from, uint32_t truncates, bool gone) {
+static inline err bed_port_discard(void *ctx, struct handle h, const struct refmap *m, uint64_t from,
+                                   uint32_t truncates, bool gone) {
     ((struct bed_iom *)ctx)->discards++;
     return OK;
 }
-static inline err bed_port_zero(void *ctx, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates) {
+static inline err bed_port_zero(void *ctx, struct handle h, const struct refmap *m, uint64_t off, uint64_t len,
+                                uint32_t truncates) {
     ((struct bed_iom *)ctx)->zeros++;
     return OK;
 }
 
-struct bed_call { struct bed_iom *s; struct inbound *in; };
+struct bed_call {
+    struct bed_iom *s;
+    struct inbound *in;
+};
 static inline void bed_call_task(void *arg) {
     struct bed_call c = *(struct bed_call *)arg;
     mem_free(node_env(c.s->node)->mem, arg);
@@ -94,8 +106,10 @@ static inline void bed_on_call(void *ctx, struct inbound *in) {
     uint16_t type = in->m->type;
     if (type == MSG_DISCARD) s->discards++;
     if (type == MSG_ZERO) s->zeros++;
-    if (type == MSG_DISCARD || type == MSG_ZERO) hub_reply(in, NULL, OK);
-    else if (s->names == NULL || (!s->serving && type < MSG_READ && in->from.kind == NODE_MX)) hub_reply(in, NULL, ERR_STOPPED);
+    if (type == MSG_DISCARD || type == MSG_ZERO)
+        hub_reply(in, NULL, OK);
+    else if (s->names == NULL || (!s->serving && type < MSG_READ && in->from.kind == NODE_MX))
+        hub_reply(in, NULL, ERR_STOPPED);
     else {
         struct bed_call *c = mem_alloc(node_env(s->node)->mem, sizeof *c);
         *c = (struct bed_call){s, in};
@@ -104,10 +118,14 @@ static inline void bed_on_call(void *ctx, struct inbound *in) {
 }
 static inline void bed_on_post(void *ctx, iom_id from, struct msg *m) {
     struct bed_iom *s = ctx;
-    if (s->names != NULL) names_receive(s->names, from, m);
-    else msg_free(m);
+    if (s->names != NULL)
+        names_receive(s->names, from, m);
+    else
+        msg_free(m);
 }
-static inline bool bed_any_epoch(void *ctx, uint16_t type) { return false; }
+static inline bool bed_any_epoch(void *ctx, uint16_t type) {
+    return false;
+}
 
 static inline void bed_check(err e, const char *what, uint8_t iom) {
     if (e == OK) return;
@@ -130,7 +148,8 @@ static inline void bed_iom_open(struct bed_iom *s) {
     struct names_replay *replay = names_replay_new(e);
     struct store_hooks hooks = {names_replay_note, replay};
     bed_check(co_store_open(s->disk, &b->config, &hooks, &s->store), "store", s->i);
-    struct hub_config hc = {.cluster = "bed", .self = {.kind = NODE_IOM, .iom = s->i, .incarnation = store_incarnation(s->store)},
+    struct hub_config hc = {.cluster = "bed",
+                            .self = {.kind = NODE_IOM, .iom = s->i, .incarnation = store_incarnation(s->store)},
                             .events = {.call = bed_on_call, .post = bed_on_post, .any_epoch = bed_any_epoch, .ctx = s}};
     hc.self.id[0] = (uint8_t)(s->i + 1);
     s->hub = hub_create(e, &hc);
@@ -143,9 +162,19 @@ static inline void bed_iom_open(struct bed_iom *s) {
     bed_check(hub_listen(s->hub, s->name), "listen", s->i);
 }
 
+static inline void bed_cancel_task(void *arg) {
+    struct bed_iom *s = arg;
+    for (;; co_sleep_until(node_env(s->node), env_now_ns(node_env(s->node)) + USEC(200), "bed")) {
+        if (!s->cancel_wanted) continue;
+        s->cancel_wanted = false;
+        names_cancel(s->names);
+    }
+}
+
 static inline void bed_iom_task(void *arg) {
     struct bed_iom *s = arg;
     bed_iom_open(s);
+    env_spawn(node_env(s->node), "bed", bed_cancel_task, s);
     s->ready = s->stopped = true;
     for (;;) {
         if (s->stop_wanted) {
@@ -158,7 +187,7 @@ static inline void bed_iom_task(void *arg) {
             if (phase == 0) hub_set_epoch(s->hub, s->bed->epoch);
             s->stopped = false;
             err e = co_names_recover(s->names, phase, s->bed->epoch);
-            bed_check(e, "recovery", s->i);
+            if (!s->stop_wanted) bed_check(e, "recovery", s->i);
             s->phase_done = phase + 1;
         }
         co_sleep_until(node_env(s->node), env_now_ns(node_env(s->node)) + USEC(200), "bed");
@@ -166,14 +195,16 @@ static inline void bed_iom_task(void *arg) {
 }
 
 static inline void bed_iom_start(struct bed_iom *s) {
-    s->ready = s->serving = s->stopped = s->stop_wanted = false;
+    s->ready = s->serving = s->stopped = s->stop_wanted = s->cancel_wanted = false;
     s->phase_wanted = s->phase_done = 0;
     s->names = NULL;
     node_start(s->node, bed_iom_task, s);
 }
 
 // ---- the client
-static inline void co_pause(struct bed *b, uint64_t ns) { co_sleep_until(mx_env(b), env_now_ns(mx_env(b)) + ns, "bed"); }
+static inline void co_pause(struct bed *b, uint64_t ns) {
+    co_sleep_until(mx_env(b), env_now_ns(mx_env(b)) + ns, "bed");
+}
 
 static inline struct msg *mx_msg(struct bed *b, uint16_t type, uint32_t len) {
     struct msg *m = hub_msg(b->hub, type, len);
@@ -220,24 +251,41 @@ static inline err co_mx_session(struct bed *b, uint16_t type) {
 }
 
 // Stops all that run, starts all that do not, and leads them through the phases into a new epoch.
-static inline void co_bed_recover(struct bed *b) {
-    b->recovering = true;
+static inline bool bed_all_run(struct bed *b) {
+    for (uint8_t i = 0; i < b->ioms; i++)
+        if (!node_running(b->iom[i].node)) return false;
+    return true;
+}
+static inline bool co_bed_recover_once(struct bed *b) { // false: one more died
     b->epoch++;
     for (uint8_t i = 0; i < b->ioms; i++) {
         struct bed_iom *s = &b->iom[i];
         s->serving = false;
-        if (!node_running(s->node)) bed_iom_start(s);
-        else if (s->ready && !s->stopped) s->stop_wanted = true;
+        if (!node_running(s->node))
+            bed_iom_start(s);
+        else if (s->ready && !s->stopped)
+            s->stop_wanted = s->cancel_wanted = true;
         s->phase_wanted = s->phase_done = 0;
     }
     for (uint8_t i = 0; i < b->ioms; i++)
-        while (!b->iom[i].ready || !b->iom[i].stopped) co_pause(b, USEC(500));
+        while (!b->iom[i].ready || !b->iom[i].stopped) {
+            if (!bed_all_run(b)) return false;
+            co_pause(b, USEC(500));
+        }
     for (uint8_t i = 0; i < b->ioms; i++) b->iom[i].phase_wanted = b->iom[i].phase_done = 0;
     for (uint32_t phase = 0; phase < NAMES_RECOVERY_PHASES; phase++) {
         for (uint8_t i = 0; i < b->ioms; i++) b->iom[i].phase_wanted = phase + 1;
         for (uint8_t i = 0; i < b->ioms; i++)
-            while (b->iom[i].phase_done <= phase) co_pause(b, USEC(500));
+            while (b->iom[i].phase_done <= phase) {
+                if (!bed_all_run(b)) return false;
+                co_pause(b, USEC(100));
+            }
     }
+    return true;
+}
+static inline void co_bed_recover(struct bed *b) {
+    b->recovering = true;
+    while (!co_bed_recover_once(b) || !bed_all_run(b)) b->recovery_deaths++;
     for (uint8_t i = 0; i < b->ioms; i++) b->iom[i].serving = true;
     hub_set_epoch(b->hub, b->epoch);
     bool first = b->session[0] == 0;
@@ -255,16 +303,23 @@ static inline void bed_client_task(void *arg) {
     b->script(b);
     b->over = true;
 }
-static inline bool bed_going(void *ctx) { return !((struct bed *)ctx)->over; }
-static inline void bed_trace(void *ctx, const char *line) { fprintf(stderr, "%s\n", line); }
+static inline bool bed_going(void *ctx) {
+    return !((struct bed *)ctx)->over;
+}
+static inline void bed_trace(void *ctx, const char *line) {
+    fprintf(stderr, "%s\n", line);
+}
 static inline struct world_options bed_options(void) {
     struct world_options o = world_options_default();
-    o.net_power_notice_ns = MSEC(5); // who speaks to a machine without power hears of it: here nothing else would tell him
+    o.net_power_notice_ns =
+        MSEC(5); // who speaks to a machine without power hears of it: here nothing else would tell him
     o.trace = bed_trace;
     o.trace_level = getenv("BED_TRACE") ? (enum trace_level)atoi(getenv("BED_TRACE")) : TRACE_ERROR;
     return o;
 }
-static inline void bed_dump_line(void *ctx, const char *text) { fprintf(stderr, "  %s\n", text); }
+static inline void bed_dump_line(void *ctx, const char *text) {
+    fprintf(stderr, "  %s\n", text);
+}
 
 static inline void bed_begin(struct bed *b, uint64_t seed, uint8_t ioms, const struct world_options *o) {
     *b = (struct bed){.ioms = ioms, .disk_bytes = MIB(32), .lease_ns = SEC(600)};
@@ -293,11 +348,20 @@ static inline void bed_run(struct bed *b, void (*script)(struct bed *b), uint64_
         abort();
     }
 }
-static inline void bed_end(struct bed *b) { world_destroy(b->w); }
+static inline void bed_end(struct bed *b) {
+    world_destroy(b->w);
+}
 
 // ---- the check, on a node of its own that opens all stores after the others have gone
-struct bed_checker { struct bed *bed; struct node *node; bool over; uint64_t objects, faults; };
-static inline void bed_fault(void *ctx, const char *text) { fprintf(stderr, "check: %s\n", text); }
+struct bed_checker {
+    struct bed *bed;
+    struct node *node;
+    bool over;
+    uint64_t objects, faults;
+};
+static inline void bed_fault(void *ctx, const char *text) {
+    fprintf(stderr, "check: %s\n", text);
+}
 static inline void bed_checker_task(void *arg) {
     struct bed_checker *c = arg;
     struct env *e = node_env(c->node);
@@ -313,7 +377,9 @@ static inline void bed_checker_task(void *arg) {
     for (uint8_t i = 0; i < c->bed->ioms; i++) co_store_abandon(stores[i]);
     c->over = true;
 }
-static inline bool bed_checking(void *ctx) { return !((struct bed_checker *)ctx)->over; }
+static inline bool bed_checking(void *ctx) {
+    return !((struct bed_checker *)ctx)->over;
+}
 // All processes die (nothing is lost that a live disk has), then the stores are checked. Returns the number of objects.
 static inline uint64_t bed_check_stores(struct bed *b) {
     struct bed_checker c = {.bed = b, .node = node_add(b->w, "checker")};

@@ -1,6 +1,7 @@
 // A plain file system tree in memory and a client that does random operations on it and on the IOMs alike.
 //
-// Against losses it keeps, for every (directory, name), what it was at any time since the last sync: after an all-crash the name must be one of these.
+// Against losses it keeps, for every (directory, name), what it was at any time since the last sync: after an all-crash
+// the name must be one of these.
 #pragma once
 #include "sim/world.h"
 #include "tests/sim/names_bed.h"
@@ -13,10 +14,14 @@ struct mnode {
     struct handle h;
     uint32_t nlink, mode, truncates;
     uint64_t size;
-    int parent;                // of directories
-    int child[MODEL_NAMES];    // -1: none
+    int parent;             // of directories
+    int child[MODEL_NAMES]; // -1: none
 };
-struct was { struct handle h[64]; uint32_t len; bool any; }; // values of a name since the last sync
+struct was {
+    struct handle h[64];
+    uint32_t len;
+    bool any;
+}; // values of a name since the last sync
 struct model {
     struct bed *b;
     struct mnode node[MODEL_NODES];
@@ -24,9 +29,11 @@ struct model {
     uint64_t rng, ops, oks;
     int slot;
     const char *doing;
-    bool looking;              // m_after_loss runs
-    volatile bool lost;        // an all-crash came since the last m_after_loss
-    struct { int d, k; } flight[2]; // names that the operation under way may change
+    bool looking;       // m_after_loss runs
+    volatile bool lost; // an all-crash came since the last m_after_loss
+    struct {
+        int d, k;
+    } flight[2]; // names that the operation under way may change
     uint64_t losses;
 };
 
@@ -64,7 +71,8 @@ static inline int m_find(struct model *m, struct handle h) {
 static inline int m_pick(struct model *m, bool dir) {
     int n = 0, found = -1;
     for (int i = 0; i < MODEL_NODES; i++)
-        if (m->node[i].used && m->node[i].dir == dir && m->node[i].nlink > 0 && m_random(m, (uint64_t)++n) == 0) found = i;
+        if (m->node[i].used && m->node[i].dir == dir && m->node[i].nlink > 0 && m_random(m, (uint64_t)++n) == 0)
+            found = i;
     return found;
 }
 static inline int m_count(struct model *m) {
@@ -92,10 +100,13 @@ static inline struct handle m_value(struct model *m, int d, int k) {
     int c = m->node[d].child[k];
     return c < 0 ? (struct handle){0} : m->node[c].h;
 }
-static inline void m_remember(struct model *m, int d, int k) { m_was(m, d, k, m_value(m, d, k)); }
-static inline void m_flies(struct model *m, int which, int d, int k) { m->flight[which].d = d;
+static inline void m_remember(struct model *m, int d, int k) {
+    m_was(m, d, k, m_value(m, d, k));
+}
+static inline void m_flies(struct model *m, int which, int d, int k) {
+    m->flight[which].d = d;
     m->flight[which].k = k;
- }
+}
 static inline bool m_history_full(struct model *m) {
     for (int i = 0; i < MODEL_NODES; i++)
         for (int k = 0; k < MODEL_NAMES; k++)
@@ -104,7 +115,8 @@ static inline bool m_history_full(struct model *m) {
 }
 
 _Noreturn static inline void m_fail(struct model *m, const char *what, err got, err want) {
-    fprintf(stderr, "operation %llu (%s): %s: got %s, expected %s\n", (unsigned long long)m->ops, m->doing, what, err_name(got), err_name(want));
+    fprintf(stderr, "operation %llu (%s): %s: got %s, expected %s\n", (unsigned long long)m->ops, m->doing, what,
+            err_name(got), err_name(want));
     abort();
 }
 // False: all IOMs were lost meanwhile, and what the answer tells is for m_after_loss to find out.
@@ -114,10 +126,14 @@ static inline bool m_result(struct model *m, err got, err want) {
     m->oks += got == OK;
     return true;
 }
-#define M_WANT(m, got, want) do { if (!m_result(m, got, want)) return; } while (0)
+#define M_WANT(m, got, want)                                                                                           \
+    do {                                                                                                               \
+        if (!m_result(m, got, want)) return;                                                                           \
+    } while (0)
 
 // ---- requests
-static inline err co_m_name_req(struct model *m, uint16_t type, struct handle dir, const char *name, int slot, struct wire_attr *attr, bool *has) {
+static inline err co_m_name_req(struct model *m, uint16_t type, struct handle dir, const char *name, int slot,
+                                struct wire_attr *attr, bool *has) {
     uint32_t len = (uint32_t)strlen(name);
     struct msg *q = mx_msg(m->b, type, (uint32_t)sizeof(struct req_name) + len), *reply;
     struct req_name *r = (void *)q->body;
@@ -134,7 +150,8 @@ static inline err co_m_name_req(struct model *m, uint16_t type, struct handle di
     msg_free(reply);
     return e;
 }
-static inline err co_m_create(struct model *m, uint16_t type, struct handle dir, const char *name, uint32_t mode, struct wire_attr *attr) {
+static inline err co_m_create(struct model *m, uint16_t type, struct handle dir, const char *name, uint32_t mode,
+                              struct wire_attr *attr) {
     uint32_t len = (uint32_t)strlen(name);
     struct msg *q = mx_msg(m->b, type, (uint32_t)sizeof(struct req_create) + len), *reply;
     struct req_create *r = (void *)q->body;
@@ -171,7 +188,8 @@ static inline err co_m_handle_req(struct model *m, uint16_t type, struct handle 
     msg_free(reply);
     return e;
 }
-static inline err co_m_link(struct model *m, struct handle h, struct handle dir, const char *name, struct wire_attr *attr) {
+static inline err co_m_link(struct model *m, struct handle h, struct handle dir, const char *name,
+                            struct wire_attr *attr) {
     uint32_t len = (uint32_t)strlen(name);
     struct msg *q = mx_msg(m->b, MSG_LINK, (uint32_t)sizeof(struct req_link) + len), *reply;
     struct req_link *r = (void *)q->body;
@@ -184,7 +202,8 @@ static inline err co_m_link(struct model *m, struct handle h, struct handle dir,
     msg_free(reply);
     return e;
 }
-static inline err co_m_rename(struct model *m, struct handle dir, const char *name, struct handle to_dir, const char *to, uint32_t flags) {
+static inline err co_m_rename(struct model *m, struct handle dir, const char *name, struct handle to_dir,
+                              const char *to, uint32_t flags) {
     uint32_t len = (uint32_t)strlen(name), to_len = (uint32_t)strlen(to);
     struct msg *q = mx_msg(m->b, MSG_RENAME, (uint32_t)sizeof(struct req_rename) + len + to_len), *reply;
     struct req_rename *r = (void *)q->body;
@@ -211,7 +230,8 @@ static inline err co_m_setsize(struct model *m, struct handle h, uint64_t size, 
     msg_free(reply);
     return e;
 }
-static inline err co_m_raise(struct model *m, struct handle h, uint64_t end, uint32_t truncates, bool durable, uint64_t *size) {
+static inline err co_m_raise(struct model *m, struct handle h, uint64_t end, uint32_t truncates, bool durable,
+                             uint64_t *size) {
     struct msg *q = mx_msg(m->b, MSG_RAISE, sizeof(struct req_raise)), *reply;
     struct req_raise *r = (void *)q->body;
     handle_put(r->handle.b, h);
@@ -263,7 +283,11 @@ static inline void co_op_gone(struct model *m, bool dir) {
     m->doing = dir ? "rmdir" : "unlink";
     m_flies(m, 0, d, k);
     m_remember(m, d, k);
-    err want = c < 0 ? ERR_NOENT : dir && !m->node[c].dir ? ERR_NOTDIR : !dir && m->node[c].dir ? ERR_ISDIR : dir && !m_empty(m, c) ? ERR_NOTEMPTY : OK;
+    err want = c < 0                    ? ERR_NOENT
+               : dir && !m->node[c].dir ? ERR_NOTDIR
+               : !dir && m->node[c].dir ? ERR_ISDIR
+               : dir && !m_empty(m, c)  ? ERR_NOTEMPTY
+                                        : OK;
     err e = co_m_name_req(m, dir ? MSG_RMDIR : MSG_UNLINK, m->node[d].h, m_name(k).s, m->slot, NULL, NULL);
     M_WANT(m, e, want);
     if (e != OK) return;
@@ -305,7 +329,8 @@ static inline void m_move_count(struct model *m, int c, int from, int to) {
     m->node[c].parent = to;
 }
 static inline void co_op_rename(struct model *m) {
-    int d = m_pick(m, true), k = (int)m_random(m, MODEL_NAMES), t = m_random(m, 3) ? m_pick(m, true) : d, l = (int)m_random(m, MODEL_NAMES);
+    int d = m_pick(m, true), k = (int)m_random(m, MODEL_NAMES), t = m_random(m, 3) ? m_pick(m, true) : d,
+        l = (int)m_random(m, MODEL_NAMES);
     uint32_t flags = m_random(m, 6) == 0 ? RENAME_FLAG_NOREPLACE : m_random(m, 5) == 0 ? RENAME_FLAG_EXCHANGE : 0;
     err want = m_rename_want(m, d, k, t, l, flags);
     int o = m->node[d].child[k], x = m->node[t].child[l];
@@ -375,7 +400,8 @@ static inline void co_op_look(struct model *m) {
 }
 
 // Reads a directory in small pieces; calls `entry` for each.
-static inline void co_m_list(struct model *m, struct handle dir, bool plus, void (*entry)(struct model *m, const struct wire_dirent *w, void *arg), void *arg) {
+static inline void co_m_list(struct model *m, struct handle dir, bool plus,
+                             void (*entry)(struct model *m, const struct wire_dirent *w, void *arg), void *arg) {
     uint64_t cookie = 0;
     for (bool eof = false; !eof;) {
         struct msg *q = mx_msg(m->b, MSG_READDIR, sizeof(struct req_readdir)), *reply;
@@ -398,7 +424,10 @@ static inline void co_m_list(struct model *m, struct handle dir, bool plus, void
         msg_free(reply);
     }
 }
-struct m_seen { int d; uint32_t seen; };
+struct m_seen {
+    int d;
+    uint32_t seen;
+};
 static inline void m_see(struct model *m, const struct wire_dirent *w, void *arg) {
     struct m_seen *s = arg;
     int k = w->name[1] - '0';
@@ -454,10 +483,16 @@ static inline void co_op_any(struct model *m) {
 }
 
 // ---- after an all-crash: what is there must be what was there at some time since the last sync, and becomes the model
-struct m_walk { struct model *old; int d; int dirs[MODEL_NODES]; uint32_t dirs_len; };
+struct m_walk {
+    struct model *old;
+    int d;
+    int dirs[MODEL_NODES];
+    uint32_t dirs_len;
+};
 static inline bool m_may_be(struct model *old, int d, int k, struct handle h) {
     for (int i = 0; i < 2; i++)
-        if (old->flight[i].d == d && old->flight[i].k == k) return true; // it was under way: the check of the stores tells whether it is whole
+        if (old->flight[i].d == d && old->flight[i].k == k)
+            return true; // it was under way: the check of the stores tells whether it is whole
     if (handle_eq(m_value(old, d, k), h)) return true;
     for (uint32_t i = 0; i < old->was[d][k].len; i++)
         if (handle_eq(old->was[d][k].h[i], h)) return true;
@@ -501,11 +536,14 @@ static inline void co_m_after_loss(struct model *m) {
         for (int k = 0; k < MODEL_NAMES && d >= 0; k++) {
             if (m_may_be(&old, d, k, m_value(m, x.d, k))) continue;
             struct handle is = m_value(m, x.d, k), had = m_value(&old, d, k);
-            fprintf(stderr, "name n%d of node %d (%u.%llu) is %u.%llu, what it never was since the last sync; it was %u.%llu", k, d, m->node[x.d].h.starter,
-                    (unsigned long long)m->node[x.d].h.index, is.starter, (unsigned long long)is.index, had.starter, (unsigned long long)had.index);
+            fprintf(stderr,
+                    "name n%d of node %d (%u.%llu) is %u.%llu, what it never was since the last sync; it was %u.%llu",
+                    k, d, m->node[x.d].h.starter, (unsigned long long)m->node[x.d].h.index, is.starter,
+                    (unsigned long long)is.index, had.starter, (unsigned long long)had.index);
             for (uint32_t j = 0; j < old.was[d][k].len; j++)
                 fprintf(stderr, ", %u.%llu", old.was[d][k].h[j].starter, (unsigned long long)old.was[d][k].h[j].index);
-            fprintf(stderr, "; under way: %s n%d of %d, n%d of %d\n", old.doing, old.flight[0].k, old.flight[0].d, old.flight[1].k, old.flight[1].d);
+            fprintf(stderr, "; under way: %s n%d of %d, n%d of %d\n", old.doing, old.flight[0].k, old.flight[0].d,
+                    old.flight[1].k, old.flight[1].d);
             m_fail(m, "after a loss", OK, OK);
         }
     }

@@ -1,10 +1,10 @@
-// Names while IOMs die. One IOM: nothing that was answered is lost, whatever its disk lost, and what was under way is done exactly once.
-// All at once: every operation since the last sync is there or not, wholly.
+// Names while IOMs die. One IOM: nothing that was answered is lost, whatever its disk lost, and what was under way is
+// done exactly once. All at once: every operation since the last sync is there or not, wholly.
 #include "tests/sim/names_model.h"
 
 static struct model model;
 static uint64_t fault_rng;
-static bool breaker_over, all_at_once;
+static bool breaker_over, all_at_once, again_in_recovery;
 static int rounds;
 
 static uint64_t fault_random(uint64_t n) {
@@ -13,8 +13,10 @@ static uint64_t fault_random(uint64_t n) {
 }
 
 static void break_iom(struct bed_iom *s) {
-    if (fault_random(2)) node_crash(s->node);
-    else node_power_cut(s->node);
+    if (fault_random(2))
+        node_crash(s->node);
+    else
+        node_power_cut(s->node);
 }
 
 static void co_breaker(void *arg) {
@@ -31,14 +33,29 @@ static void co_breaker(void *arg) {
     breaker_over = true;
 }
 
+// Others die while the recovery of the first death runs.
+static void co_second_death(void *arg) {
+    struct bed *b = arg;
+    while (!breaker_over) {
+        co_pause(b, USEC(200 + fault_random(3000)));
+        if (b->recovering && b->session[0] != 0 && fault_random(4) == 0 && b->recovery_deaths < 60) {
+            struct bed_iom *s = &b->iom[fault_random(b->ioms)];
+            if (node_running(s->node) && !s->serving && s->formatted) break_iom(s);
+        }
+    }
+}
+
 static void script(struct bed *b) {
     m_init(&model, b, fault_rng);
     breaker_over = false;
     env_spawn(mx_env(b), "breaker", co_breaker, b);
+    if (again_in_recovery) env_spawn(mx_env(b), "second breaker", co_second_death, b);
     while (!breaker_over || b->recovering) {
         co_op_any(&model);
-        if (model.lost) co_m_after_loss(&model);
-        else if (m_random(&model, 60) == 0) co_op_sync(&model);
+        if (model.lost)
+            co_m_after_loss(&model);
+        else if (m_random(&model, 60) == 0)
+            co_op_sync(&model);
     }
     if (model.lost) co_m_after_loss(&model);
     for (int i = 0; i < 100; i++) co_op_any(&model);
@@ -61,24 +78,41 @@ static void run(uint64_t seed, uint8_t ioms, bool all, int times, uint32_t reset
     bed_begin(&b, seed, ioms, &o);
     bed_run(&b, script, SEC(10000));
     if (getenv("BED_TALK"))
-        fprintf(stderr, "seed %llu ioms %u: %llu operations, %llu well, %llu again, epoch %llu, %llu losses\n", (unsigned long long)seed, ioms,
-                (unsigned long long)model.ops, (unsigned long long)model.oks, (unsigned long long)b.retries, (unsigned long long)b.epoch,
-                (unsigned long long)model.losses);
+        fprintf(stderr,
+                "seed %llu ioms %u: %llu operations, %llu well, %llu again, epoch %llu, %llu losses, %llu deaths in "
+                "recovery\n",
+                (unsigned long long)seed, ioms, (unsigned long long)model.ops, (unsigned long long)model.oks,
+                (unsigned long long)b.retries, (unsigned long long)b.epoch, (unsigned long long)model.losses,
+                (unsigned long long)b.recovery_deaths);
     assert_int_equal(bed_check_stores(&b), model_objects());
     bed_end(&b);
 }
 
-static uint64_t seed_from(uint64_t standard) { return getenv("BED_SEED") ? strtoull(getenv("BED_SEED"), NULL, 10) : standard; }
-static uint64_t seeds(uint64_t standard) { return getenv("BED_SEEDS") ? strtoull(getenv("BED_SEEDS"), NULL, 10) : standard; }
+static uint64_t seed_from(uint64_t standard) {
+    return getenv("BED_SEED") ? strtoull(getenv("BED_SEED"), NULL, 10) : standard;
+}
+static uint64_t seeds(uint64_t standard) {
+    return getenv("BED_SEEDS") ? strtoull(getenv("BED_SEEDS"), NULL, 10) : standard;
+}
 
 static void one_dies(void **state) {
-    for (uint64_t s = seed_from(1), n = seeds(4); n > 0; s++, n--) run(s, (uint8_t)(2 + s % 3), false, 12, s % 2 ? 0 : 5000);
+    for (uint64_t s = seed_from(1), n = seeds(4); n > 0; s++, n--)
+        run(s, (uint8_t)(2 + s % 3), false, 12, s % 2 ? 0 : 5000);
 }
 static void all_die(void **state) {
-    for (uint64_t s = seed_from(101), n = seeds(4); n > 0; s++, n--) run(s, (uint8_t)(1 + s % 4), true, 12, s % 2 ? 0 : 5000);
+    for (uint64_t s = seed_from(101), n = seeds(4); n > 0; s++, n--)
+        run(s, (uint8_t)(1 + s % 4), true, 12, s % 2 ? 0 : 5000);
+}
+
+static void all_die_again(void **state) {
+    again_in_recovery = true;
+    for (uint64_t s = seed_from(201), n = seeds(4); n > 0; s++, n--)
+        run(s, (uint8_t)(1 + s % 4), true, 8, s % 2 ? 0 : 5000);
+    again_in_recovery = false;
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_dies), cmocka_unit_test(all_die)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_dies), cmocka_unit_test(all_die),
+                                       cmocka_unit_test(all_die_again)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

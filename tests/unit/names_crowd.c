@@ -1,5 +1,6 @@
-// Many at once: clients that do the same things in the same directories, so that locks, holds and intents meet. What must hold at the end: nobody waits
-// for ever, the stores are whole, and of several who want one name exactly one has it.
+// Many at once: clients that do the same things in the same directories, so that locks, holds and intents meet. What
+// must hold at the end: nobody waits for ever, the stores are whole, and of several who want one name exactly one has
+// it.
 #include "tests/sim/names_model.h"
 
 #define CLIENTS 6
@@ -32,7 +33,8 @@ static void co_any(struct model *m) {
     case 6: e = co_m_rename(m, d, a.s, t, b.s, m_random(m, 4) == 0 ? RENAME_FLAG_EXCHANGE : 0); break;
     case 7:
         e = co_m_name_req(m, MSG_LOOKUP, d, a.s, -1, &attr, &has);
-        if (e == OK && (le32_get(attr.mode) & 0170000) != 0040000) e = co_m_link(m, handle_at(attr.handle.b), t, b.s, &attr);
+        if (e == OK && (le32_get(attr.mode) & 0170000) != 0040000)
+            e = co_m_link(m, handle_at(attr.handle.b), t, b.s, &attr);
         break;
     case 8:
         e = co_m_name_req(m, MSG_LOOKUP, d, a.s, -1, &attr, &has);
@@ -108,15 +110,21 @@ static void run(uint64_t seed, uint8_t ioms, uint32_t ops, bool faults) {
     for (int i = 0; i < CLIENTS; i++) oks += crowd[i].oks;
     uint64_t objects = bed_check_stores(&b);
     if (getenv("BED_TALK"))
-        fprintf(stderr, "seed %llu ioms %u: %llu well, %llu again, epoch %llu, %llu objects, %llu ms\n", (unsigned long long)seed, ioms, (unsigned long long)oks,
-                (unsigned long long)b.retries, (unsigned long long)b.epoch, (unsigned long long)objects, (unsigned long long)world_now_ns(b.w) / 1000000);
+        fprintf(stderr, "seed %llu ioms %u: %llu well, %llu again, epoch %llu, %llu objects, %llu ms\n",
+                (unsigned long long)seed, ioms, (unsigned long long)oks, (unsigned long long)b.retries,
+                (unsigned long long)b.epoch, (unsigned long long)objects,
+                (unsigned long long)world_now_ns(b.w) / 1000000);
     assert_int_equal(won, 1);
     assert_int_equal(lost_race, CLIENTS - 1);
     bed_end(&b);
 }
 
-static uint64_t seed_from(uint64_t standard) { return getenv("BED_SEED") ? strtoull(getenv("BED_SEED"), NULL, 10) : standard; }
-static uint64_t seeds(uint64_t standard) { return getenv("BED_SEEDS") ? strtoull(getenv("BED_SEEDS"), NULL, 10) : standard; }
+static uint64_t seed_from(uint64_t standard) {
+    return getenv("BED_SEED") ? strtoull(getenv("BED_SEED"), NULL, 10) : standard;
+}
+static uint64_t seeds(uint64_t standard) {
+    return getenv("BED_SEEDS") ? strtoull(getenv("BED_SEEDS"), NULL, 10) : standard;
+}
 
 static void crowd_alone(void **state) {
     for (uint64_t s = seed_from(1), n = seeds(4); n > 0; s++, n--) run(s, (uint8_t)(1 + s % 4), 300, false);

@@ -1,4 +1,5 @@
-// Names told one story at a time: slots, sessions, open files without a name, attributes, truncates under a crash, a replaced disk.
+// Names told one story at a time: slots, sessions, open files without a name, attributes, truncates under a crash, a
+// replaced disk.
 #include "tests/sim/names_model.h"
 
 static struct model m;
@@ -9,7 +10,9 @@ static struct wire_attr co_made(struct model *x, uint16_t type, struct handle di
     assert_int_equal(e, OK);
     return a;
 }
-static struct handle handle_of(const struct wire_attr *a) { return handle_at(a->handle.b); }
+static struct handle handle_of(const struct wire_attr *a) {
+    return handle_at(a->handle.b);
+}
 
 static void (*story)(struct bed *b);
 static void whole(struct bed *b) {
@@ -47,11 +50,13 @@ static void slots(struct bed *b) {
     assert_int_equal(co_call(b->peer[0], create_again(b, "f", 3, 10), NULL, &first), OK);
     assert_int_equal(co_call(b->peer[0], create_again(b, "f", 3, 10), NULL, &second), OK);
     assert_int_equal(first->body_len, second->body_len);
-    assert_memory_equal(first->body + sizeof(struct envelope), second->body + sizeof(struct envelope), first->body_len - sizeof(struct envelope));
+    assert_memory_equal(first->body + sizeof(struct envelope), second->body + sizeof(struct envelope),
+                        first->body_len - sizeof(struct envelope));
     assert_int_equal(co_call(b->peer[0], create_again(b, "g", 3, 9), NULL, &other), ERR_SESSION); // lower
     assert_int_equal(co_call(b->peer[0], create_again(b, "f", 3, 11), NULL, &other), ERR_EXIST);
     assert_int_equal(co_m_name_req(&m, MSG_UNLINK, handle_root(), "f", 0, NULL, NULL), OK);
-    assert_int_equal(co_call(b->peer[0], create_again(b, "f", 3, 11), NULL, &other), ERR_EXIST); // refused once, refused for ever
+    assert_int_equal(co_call(b->peer[0], create_again(b, "f", 3, 11), NULL, &other),
+                     ERR_EXIST);    // refused once, refused for ever
     node_power_cut(b->iom[0].node); // the mirror has the slot
     co_bed_recover(b);
     assert_int_equal(co_call(b->peer[0], create_again(b, "f", 3, 11), NULL, &other), ERR_EXIST);
@@ -113,7 +118,8 @@ static void lease_ends(struct bed *b) {
 }
 
 // ---- extended attributes
-static err co_xattr(uint16_t type, struct handle h, const char *name, const char *value, uint32_t len, uint32_t flags, char *out, uint32_t *out_len) {
+static err co_xattr(uint16_t type, struct handle h, const char *name, const char *value, uint32_t len, uint32_t flags,
+                    char *out, uint32_t *out_len) {
     struct bed *b = m.b;
     uint32_t name_len = (uint32_t)strlen(name);
     struct msg *q = mx_msg(b, type, (uint32_t)sizeof(struct req_xattr) + name_len), *reply;
@@ -185,7 +191,8 @@ static void policies(struct bed *b) {
     assert_int_equal(f.toughness, 2);
     assert_int_equal(co_xattr(MSG_GETXATTR, handle_of(&f), "user.mendfs.quantum", NULL, 0, 0, got, &len), OK);
     assert_memory_equal(got, "128K", 4);
-    assert_int_equal(co_xattr(MSG_SETXATTR, handle_of(&f), "user.mendfs.quantum", "64K", 3, 0, NULL, NULL), ERR_INVAL); // made once
+    assert_int_equal(co_xattr(MSG_SETXATTR, handle_of(&f), "user.mendfs.quantum", "64K", 3, 0, NULL, NULL),
+                     ERR_INVAL); // made once
     assert_int_equal(co_xattr(MSG_SETXATTR, handle_of(&f), "user.mendfs.toughness", "0", 1, 0, NULL, NULL), OK);
     assert_int_equal(co_xattr(MSG_REMOVEXATTR, h, "user.mendfs.protection", NULL, 0, 0, NULL, NULL), OK);
     f = co_made(&m, MSG_CREATE, h, "g");
@@ -285,20 +292,38 @@ static void replaced_disk(struct bed *b) {
     co_pause(b, SEC(3));
 }
 
-static void story_slots(void **state) { tell(slots, 3, 0); }
-static void story_open(void **state) { tell(open_without_name, 3, 0); }
-static void story_lease(void **state) { tell(lease_ends, 3, SEC(5)); }
-static void story_xattrs(void **state) { tell(xattrs, 2, 0); }
-static void story_policies(void **state) { tell(policies, 4, 0); }
-static void story_links(void **state) { tell(links, 3, 0); }
-static void story_truncate(void **state) { tell(truncate_dies, 3, 0); }
-static void story_times(void **state) { tell(times, 2, 0); }
-static void story_disk(void **state) { tell(replaced_disk, 3, 0); }
+static void story_slots(void **state) {
+    tell(slots, 3, 0);
+}
+static void story_open(void **state) {
+    tell(open_without_name, 3, 0);
+}
+static void story_lease(void **state) {
+    tell(lease_ends, 3, SEC(5));
+}
+static void story_xattrs(void **state) {
+    tell(xattrs, 2, 0);
+}
+static void story_policies(void **state) {
+    tell(policies, 4, 0);
+}
+static void story_links(void **state) {
+    tell(links, 3, 0);
+}
+static void story_truncate(void **state) {
+    tell(truncate_dies, 3, 0);
+}
+static void story_times(void **state) {
+    tell(times, 2, 0);
+}
+static void story_disk(void **state) {
+    tell(replaced_disk, 3, 0);
+}
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(story_slots), cmocka_unit_test(story_open), cmocka_unit_test(story_lease), cmocka_unit_test(story_xattrs),
-        cmocka_unit_test(story_policies), cmocka_unit_test(story_links), cmocka_unit_test(story_truncate), cmocka_unit_test(story_times),
-        cmocka_unit_test(story_disk)};
+        cmocka_unit_test(story_slots),    cmocka_unit_test(story_open),     cmocka_unit_test(story_lease),
+        cmocka_unit_test(story_xattrs),   cmocka_unit_test(story_policies), cmocka_unit_test(story_links),
+        cmocka_unit_test(story_truncate), cmocka_unit_test(story_times),    cmocka_unit_test(story_disk)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
