@@ -5,7 +5,7 @@
 //                because single aligned pages would cost the heap twice their size
 //
 //   slab states: full (in no list but `slabs`), partly free (front of the class's `avail`), wholly free (its back;
-//                at most `spare_max` of these, a further one goes back to the machine)
+//                kept as long as bufs in use and spare slabs together are not above the peak of what was in use)
 #include "base/mem.h"
 #include <stdlib.h>
 #include <string.h>
@@ -38,14 +38,14 @@ struct buf_slab {
 };
 
 struct size_class {
-    uint32_t buf_bytes, bufs_per_slab, spare_max;
+    uint32_t buf_bytes, bufs_per_slab;
 };
 // Under ASan every buf is an allocation of its own and is really freed.
 static const struct size_class classes[] = {
-    {4u << 10, UNDER_ASAN ? 1 : 64, UNDER_ASAN ? 0 : 16},
-    {64u << 10, 1, UNDER_ASAN ? 0 : 64},
-    {256u << 10, 1, UNDER_ASAN ? 0 : 16},
-    {BUF_MAX_BYTES, 1, UNDER_ASAN ? 0 : 8},
+    {4u << 10, UNDER_ASAN ? 1 : 64},
+    {64u << 10, 1},
+    {256u << 10, 1},
+    {BUF_MAX_BYTES, 1},
 };
 #define CLASS_COUNT ARRAY_LEN(classes)
 
@@ -53,7 +53,8 @@ struct mem {
     struct list allocs;
     struct list slabs;
     struct list avail[CLASS_COUNT];
-    uint32_t spare[CLASS_COUNT]; // wholly free slabs
+    uint64_t spare_bytes;            // of wholly free slabs
+    uint64_t bufs_bytes, bufs_peak_bytes; // in use
     uint64_t used_bytes;
 };
 
@@ -84,6 +85,8 @@ void mem_destroy(struct mem *m) {
 }
 
 uint64_t mem_used_bytes(const struct mem *m) { return m->used_bytes; }
+
+uint64_t mem_spare_bytes(const struct mem *m) { return m->spare_bytes; }
 
 // ---- allocations ----------------------------------------------------------------------------------------------------
 
@@ -156,22 +159,47 @@ static struct buf_slab *slab_new(struct mem *m, uint32_t class) {
     return s;
 }
 
+static uint64_t slab_bytes(uint32_t class) { return (uint64_t)classes[class].bufs_per_slab * classes[class].buf_bytes; }
+
+// Whether bytes more in slabs would leave us within what was in use at the peak.
+static bool within_peak(const struct mem *m, uint64_t more_bytes) {
+    return m->bufs_bytes + m->spare_bytes + more_bytes <= MAX(m->bufs_peak_bytes, (uint64_t)MEM_SPARE_MIN_BYTES);
+}
+
+static struct buf_slab *spare_slab(struct mem *m, uint32_t class) {
+    if (list_empty(&m->avail[class])) return NULL;
+    struct buf_slab *s = LIST_ENTRY(m->avail[class].prev, struct buf_slab, avail);
+    return s->free_count == s->buf_count ? s : NULL;
+}
+
+// What another class has spare makes room for a new slab, the large ones first.
+static void give_back(struct mem *m, uint64_t room_bytes) {
+    for (uint32_t class = CLASS_COUNT; class-- && m->spare_bytes;)
+        for (struct buf_slab *s; !within_peak(m, room_bytes) && (s = spare_slab(m, class));) {
+            m->spare_bytes -= slab_bytes(class);
+            slab_free(s);
+        }
+}
+
 static struct buf_slab *slab_with_room(struct mem *m, uint32_t class) {
     struct list *avail = &m->avail[class];
     if (!list_empty(avail)) return LIST_ENTRY(avail->next, struct buf_slab, avail);
+    give_back(m, slab_bytes(class));
     struct buf_slab *s = slab_new(m, class);
     list_push_front(avail, &s->avail);
-    m->spare[class]++;
+    m->spare_bytes += slab_bytes(class);
     return s;
 }
 
 struct buf *buf_new(struct mem *m, uint32_t len_bytes) {
     struct buf_slab *s = slab_with_room(m, class_of(len_bytes));
-    if (s->free_count == s->buf_count) m->spare[s->class]--;
+    if (s->free_count == s->buf_count) m->spare_bytes -= slab_bytes(s->class);
     if (--s->free_count == 0) list_remove(&s->avail);
     struct buf *b = LIST_ENTRY(list_pop_front(&s->free), struct buf, node);
     b->refs = 1;
     m->used_bytes += b->cap_bytes;
+    m->bufs_bytes += b->cap_bytes;
+    m->bufs_peak_bytes = MAX(m->bufs_peak_bytes, m->bufs_bytes);
     return b;
 }
 
@@ -185,11 +213,11 @@ static void slab_take_back(struct mem *m, struct buf_slab *s, struct buf *b) {
     list_push_front(&s->free, &b->node); // its pages are likely still in the processor's cache
     if (s->free_count++ == 0) list_push_front(&m->avail[s->class], &s->avail);
     if (s->free_count < s->buf_count) return;
-    if (m->spare[s->class] >= classes[s->class].spare_max) {
+    if (UNDER_ASAN || !within_peak(m, slab_bytes(s->class))) {
         slab_free(s);
         return;
     }
-    m->spare[s->class]++;
+    m->spare_bytes += slab_bytes(s->class);
     list_remove(&s->avail);
     // Slabs in part use come first, so that the others can become wholly free. One buf a slab: the warmest first.
     if (s->buf_count == 1) list_push_front(&m->avail[s->class], &s->avail);
@@ -202,5 +230,6 @@ void buf_unref(struct buf *b) {
     if (--b->refs > 0) return;
     struct mem *m = b->mem;
     m->used_bytes -= b->cap_bytes;
+    m->bufs_bytes -= b->cap_bytes;
     slab_take_back(m, b->slab, b);
 }

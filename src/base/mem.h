@@ -12,11 +12,15 @@ void *mem_alloc(struct mem *m, size_t len_bytes);     // zeroed, 16-byte aligned
 void *mem_realloc(struct mem *m, void *p, size_t len_bytes); // new bytes are not zeroed
 void mem_free(struct mem *m, void *p);                // NULL is fine
 char *mem_strdup(struct mem *m, const char *s);
-uint64_t mem_used_bytes(const struct mem *m);         // live allocations and bufs (cached free bufs do not count)
+uint64_t mem_used_bytes(const struct mem *m);         // live allocations and bufs
+uint64_t mem_spare_bytes(const struct mem *m);        // free bufs kept besides, for the next; not in mem_used_bytes
 
 // Refcounted data buffers, page-aligned for direct I/O, cached by size class (4 KiB, 64 KiB, 256 KiB, 1 MiB+64 KiB).
 // A buf stays in its node: a reference never goes to another node's mem (msg_copy deep). Built with ASan nothing is
 // cached, so that a use after the last unref is seen.
+// Pages new from the machine cost more to clear than to fill, so free ones are kept: what is in use and what is spare are together never above
+// the peak of what was in use (or this), so that whoever bounds the use bounds it all. Another class's spare goes before new pages come.
+#define MEM_SPARE_MIN_BYTES (4u << 20)
 struct buf_slab;
 struct buf {
     struct mem *mem;

@@ -84,6 +84,7 @@ static json_t *numbers_json(const struct wire_status *w) {
         {"objects", w->objects},
         {"dirty_bytes", w->rows_dirty_bytes},
         {"memory_bytes", w->mem_bytes},
+        {"memory_spare_bytes", w->mem_spare_bytes},
         {"reads", w->reads},
         {"writes", w->writes},
         {"settled", w->settled},

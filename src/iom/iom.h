@@ -36,6 +36,7 @@ struct wire_status {
     le64 writes, reads, deltas_sent, settled, journal_flushes, journal_bytes, data_blocks_written, data_blocks_read, bad_blocks;
     struct { le64 incarnation, silent_ms; uint8_t state, reserved[7]; } member[ARRAY_IOMS_MAX]; // as this IOM sees the others
     le64 msgs_in, msgs_out, net_bytes_in, net_bytes_out, syscalls, wakes, disk_calls, slow_turns, longest_turn_ns; // struct iom_counters
+    le64 mem_spare_bytes;
 };
 // Body of MSG_CONTROL
 enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3 };

@@ -90,6 +90,7 @@ static void answer_status(struct iom *i, struct inbound *in) {
     status_of_store(i, s);
     status_of_world(i, s);
     s->mem_bytes = le64_of(mem_used_bytes(i->env->mem));
+    s->mem_spare_bytes = le64_of(mem_spare_bytes(i->env->mem));
     hub_reply(in, reply, OK);
 }
 

@@ -124,6 +124,31 @@ static void many_bufs_keep_apart(void **state) {
     assert_int_equal(mem_used_bytes(m), 0);
 }
 
+// However the sizes change: what is in use and what is kept are never above the peak of what was in use.
+static void spare_stays_below_the_peak(void **state) {
+    enum { N = 200 };
+    static struct buf *b[N];
+    static const uint32_t sizes[] = {65536, 262144, BUF_MAX_BYTES, 65536};
+    struct mem *own = mem_create();
+    uint64_t peak = 0;
+    for (size_t r = 0; r < ARRAY_LEN(sizes); r++) {
+        for (int i = 0; i < N; i++) {
+            b[i] = buf_new(own, sizes[r]);
+            peak = MAX(peak, mem_used_bytes(own));
+            assert_true(mem_used_bytes(own) + mem_spare_bytes(own) <= peak);
+        }
+        for (int i = 0; i < N; i++) buf_unref(b[i]);
+        assert_int_equal(mem_used_bytes(own), 0);
+        assert_true(mem_spare_bytes(own) <= peak);
+#ifdef UNDER_ASAN
+        assert_int_equal(mem_spare_bytes(own), 0);
+#else
+        assert_true(mem_spare_bytes(own) >= N * (uint64_t)sizes[r]); // none of it went back
+#endif
+    }
+    mem_destroy(own);
+}
+
 #ifdef UNDER_ASAN
 static void read_after_unref(void) {
     struct mem *own = mem_create();
@@ -193,6 +218,7 @@ int main(void) {
         T(bufs_are_aligned_and_of_their_class),
         T(references_hold_a_buf),
         T(many_bufs_keep_apart),
+        T(spare_stays_below_the_peak),
         T(bufs_are_recycled),
         T(use_after_the_last_unref_is_seen),
         T(misuse_aborts),
