@@ -3,13 +3,12 @@
 #   make            install what is missing, build build/mendfs and build/mendfs-sim
 #   make up         start an array of this machine and mount it;  make down  stops it, data kept
 #   make test       everything that must pass before a change goes in;  make lint  only the lints
-#   make test-long  the same, then the simulator and the fuzzers for LONG_SECONDS each
+#   make test-long  the next piece of the long tests, at most 40 minutes (scripts/test-long --help; ARGS="--piece NAME")
 #   make fuzz       the fuzzers, FUZZ_SECONDS each
 #   make install    into PREFIX given to the first build (/usr/local), under DESTDIR;  make clean
 #
-# ARGS goes to `mendfs up` and `mendfs down`: make up ARGS="--ioms 5 --mount /mnt/x"
+# ARGS goes to `mendfs up`, `mendfs down` and test-long: make up ARGS="--ioms 5 --mount /mnt/x"
 ARGS =
-export LONG_SECONDS ?= 600
 export FUZZ_SECONDS ?= 20
 
 # Without the unit tests, which are built where they are run.
@@ -32,8 +31,8 @@ down:
 test:
 	@scripts/run-tests deps build lint unit asan live sim spin
 
-test-long:
-	@scripts/run-tests deps build lint unit asan live sim spin sim-long fuzz-long
+test-long: all
+	@scripts/test-long $(ARGS)
 
 lint:
 	@scripts/run-tests deps build lint

@@ -1,7 +1,8 @@
 // The audit of an array at rest; see audit.h. Two nodes of their own do it: "auditor" asks the running IOMs, as `mendfs check` does, and "checker" opens
 // the stores when nobody else has them.
 //
-//   rows     CONTROL_SYNC to all, then CONTROL_VERIFY to all: what is in the IOMs' memory and on their disks, told by their own code
+//   rows     a rest, so that nothing is under way that nobody waits for (a clean stop in the midst of it leaves work to the next start, by design); CONTROL_SYNC
+//            to all, then CONTROL_VERIFY to all: what is in the IOMs' memory and on their disks, told by their own code
 //   stores   each store was closed cleanly; nothing is left to resolve; names over all stores (names_check); rows and objects straight from the records
 //            (audit_disk.c), without the rows' code; trees, checksums, allocator = reachability (store_verify)
 #include "sim/audit.h"
@@ -15,6 +16,7 @@
 
 #define LIMIT_NS SEC(600) // virtual
 #define TRIES 20u         // of a question whose connection broke
+#define REST_NS SEC(3)    // longer than what names do late by themselves (times of written files, orphans)
 
 struct audit {
     struct array *a;
@@ -107,6 +109,7 @@ static void rows_main(void *arg) {
     struct hub_config h = {.self = {.kind = NODE_TOOL, .iom = NO_IOM, .id = "auditor"}};
     memcpy(h.cluster, u->a->cluster, 16);
     u->hub = hub_create(node_env(u->node), &h);
+    co_sleep_until(node_env(u->node), env_now_ns(node_env(u->node)) + REST_NS, "audit: until late work is done");
     if (co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_VERIFY) == OK && !u->rows && oracle_counts(u->o).writes)
         oracle_fault(u->o, "clients wrote data, but no IOM has a row to verify");
     hub_destroy(u->hub);

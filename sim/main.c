@@ -1,9 +1,9 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
-//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--trace] [--ioms N]
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--trace] [--digest] [--ioms N]
 //
 // Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
-// "N seeds, M failed". A failing seed run again with --trace tells its story on stderr.
+// "N seeds, M failed". A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
 #include "sim/run.h"
 
 #include <getopt.h>
@@ -14,7 +14,7 @@
 
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
-    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--ioms N] [--trace]\n");
+    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--ioms N] [--trace] [--digest]\n");
     return 2;
 }
 
@@ -32,9 +32,10 @@ static uint64_t wall_seconds(void) {
 
 struct totals { uint64_t seeds, failed, crashes, events, ops, uncertain, rolled_back; };
 
-static void run_one(const struct run_options *o, struct totals *t) {
+static void run_one(const struct run_options *o, bool digest, struct totals *t) {
     struct run_result r;
     sim_run(o, &r);
+    if (digest) printf("seed %llu digest %016llx of %llu events\n", (unsigned long long)o->seed, (unsigned long long)r.digest, (unsigned long long)r.events);
     t->seeds++;
     t->crashes += r.crashes;
     t->events += r.events;
@@ -49,10 +50,10 @@ static void run_one(const struct run_options *o, struct totals *t) {
 
 int main(int argc, char **argv) {
     static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'}, {"seconds", 1, 0, 't'}, {"faults", 1, 0, 'f'},
-                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"help", 0, 0, 'h'}, {0}};
+                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"help", 0, 0, 'h'}, {0}};
     struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL};
     uint64_t seeds = 1, seconds = 0, ioms = 0;
-    bool have_seed = false;
+    bool have_seed = false, digest = false;
     struct totals t = {0};
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         switch (c) {
@@ -62,13 +63,14 @@ int main(int argc, char **argv) {
         case 'i': if (!number(optarg, &ioms) || ioms < 1 || ioms > 8) return usage("--ioms takes a number from 1 to 8"); break;
         case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart or crash-all"); break;
         case 'v': o.trace = true; break;
+        case 'd': digest = true; break;
         default: return usage(NULL);
         }
     }
     if (!have_seed || optind < argc) return usage(have_seed ? "there is an argument too many" : "--seed is missing");
     o.ioms = (uint8_t)ioms;
     uint64_t end = seconds ? wall_seconds() + seconds : UINT64_MAX;
-    for (uint64_t n = 0; n < seeds && wall_seconds() < end; n++, o.seed++) run_one(&o, &t);
+    for (uint64_t n = 0; n < seeds && wall_seconds() < end; n++, o.seed++) run_one(&o, digest, &t);
     printf("%llu operations, %llu events, %llu crashes of the array, %llu blocks uncertain after them, %llu found older than the newest\n", (unsigned long long)t.ops,
            (unsigned long long)t.events, (unsigned long long)t.crashes, (unsigned long long)t.uncertain, (unsigned long long)t.rolled_back);
     printf("%llu seeds, %llu failed\n", (unsigned long long)t.seeds, (unsigned long long)t.failed);

@@ -212,7 +212,7 @@ static void an_array_that_does_not_serve(void **state) {
     story_begin(&s);
     array_ask_stop(s.a);
     assert_false(audit_rows(s.a, s.o));
-    expect_fault(&s, "the array is stopped or recovering");
+    expect_fault(&s, "cannot settle its rows");
     story_end(&s);
 }
 
