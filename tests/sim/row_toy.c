@@ -51,7 +51,8 @@ struct iom {
     struct list calls;
     uint64_t xid;
     uint32_t clients;
-    bool idle; // its main task asks nothing more
+    bool idle;   // its main task asks nothing more
+    bool cutter; // the task that does its part of truncates runs
 };
 enum stage { STAGE_RECOVER, STAGE_WORK, STAGE_DRAIN, STAGE_OVER };
 struct sim {
@@ -282,6 +283,15 @@ static void client_read(struct iom *n, struct model_object *o, struct op op) {
     buf_unref(buf);
     claim(n, o, &op, false);
 }
+// A truncate: all members discard from a segment on; then the count is told. It begins when nobody writes the object.
+static void start_cut(struct sim *s, uint32_t object) {
+    struct model_object *o = &s->object[object];
+    if (s->cutting.on) return;
+    for (uint32_t b = 0; b < BLOCKS; b++)
+        if (o->block[b].busy) return;
+    s->cutting = (struct cutting){true, object, ++o->truncates, below(s, 4) * geo_segs_per_chunk(&o->map) + below(s, geo_segs_per_chunk(&o->map) + 1), 0};
+    o->durable_end = MIN(o->durable_end, geo_offset(&o->map, s->cutting.from_seg, 0, 0));
+}
 // A refused write: each block is as it was, or new (its segment was not among the refused). Looks which.
 static void client_refused(struct iom *n, struct model_object *o, struct op op) {
     struct sim *s = n->sim;
@@ -321,6 +331,7 @@ static void client_write(struct iom *n, struct model_object *o, struct op op) {
     if (full && n->rows) client_refused(n, o, op);
     else if (!full && bad(s, e) && e != ERR_TRUNCATED) fail(s, "write: %s", err_text(e));
     claim(n, o, &op, false);
+    if (!w.toughness && chance(s, 20)) start_cut(s, (uint32_t)(o - s->object)); // while its delta is under way
     if (!w.toughness && n->rows) client_read(n, o, op);
 }
 static void client_fsync(struct iom *n, struct model_object *o) {
@@ -348,15 +359,6 @@ static void client_zero(struct iom *n, struct model_object *o, struct op op) {
     claim(n, o, &op, false);
 }
 
-// A truncate: all members discard from a segment on; then the count is told. It begins when nobody writes the object.
-static void start_cut(struct sim *s, uint32_t object) {
-    struct model_object *o = &s->object[object];
-    if (s->cutting.on) return;
-    for (uint32_t b = 0; b < BLOCKS; b++)
-        if (o->block[b].busy) return;
-    s->cutting = (struct cutting){true, object, ++o->truncates, below(s, 4) * geo_segs_per_chunk(&o->map) + below(s, geo_segs_per_chunk(&o->map) + 1), 0};
-    o->durable_end = MIN(o->durable_end, geo_offset(&o->map, s->cutting.from_seg, 0, 0));
-}
 static bool is_cut(const struct sim *s, const struct model_object *o, uint32_t b) { return geo_locate(&o->map, b * BLOCK_BYTES).seg >= s->cutting.from_seg; }
 static void end_cut(struct sim *s) {
     struct model_object *o = &s->object[s->cutting.object];
@@ -375,6 +377,14 @@ static void co_cut_here(struct iom *n) {
     if (e != OK) return;
     s->cutting.done |= 1u << n->i;
     if (s->cutting.done == (1u << NODES) - 1) end_cut(s);
+}
+
+static void pause(struct iom *n) { co_sleep_until(n->env, env_now_ns(n->env) + USEC(20), "barrier"); }
+
+static void cutter(void *arg) {
+    struct iom *n = arg;
+    for (; n->sim->stage == STAGE_WORK && n->rows && !n->sim->stop; pause(n)) co_cut_here(n);
+    n->cutter = false;
 }
 
 static void client(void *arg) {
@@ -396,8 +406,6 @@ static void client(void *arg) {
 }
 
 // ---- a node ---------------------------------------------------------------------------------------------------------
-
-static void pause(struct iom *n) { co_sleep_until(n->env, env_now_ns(n->env) + USEC(20), "barrier"); }
 
 static void co_recover(struct iom *n) {
     struct sim *s = n->sim;
@@ -422,7 +430,7 @@ static void co_stop(void *arg) {
     n->rows = NULL;
     co_rows_stop(r, true);
     s->stage = STAGE_DRAIN;
-    while (n->clients || !n->idle) pause(n);
+    while (n->clients || n->cutter || !n->idle) pause(n);
     rows_destroy(r);
     if (++s->stopped == NODES - 1) s->held = s->crashed = true;
 }
@@ -433,7 +441,7 @@ static void node_main(void *arg) {
     n->env = node_env(n->node);
     n->rows = NULL;
     n->clients = 0;
-    n->idle = false;
+    n->idle = n->cutter = false;
     list_init(&n->calls);
     struct listener *l;
     if (net_listen(n->env, node_name(n->node), &net_events, n, &l) != OK) abort();
@@ -450,14 +458,13 @@ static void node_main(void *arg) {
     if (s->work_after) {
         s->stage = STAGE_WORK;
         env_spawn(n->env, "stop", co_stop, n);
+        n->cutter = true;
+        env_spawn(n->env, "cutter", cutter, n);
         for (int i = 0; i < TASKS; i++) {
             n->clients++;
             env_spawn(n->env, "client", client, n);
         }
-        while ((n->clients || s->cutting.on) && !s->stop) {
-            co_cut_here(n);
-            pause(n);
-        }
+        while ((n->clients || s->cutting.on) && !s->stop) pause(n);
         for (uint32_t i = 0; i < OBJECTS && !s->stop; i++) client_fsync(n, &s->object[i]);
         n->idle = true;
         while (s->stop) co_sleep_until(n->env, env_now_ns(n->env) + SEC(1), "stopped");
@@ -465,6 +472,7 @@ static void node_main(void *arg) {
     if (++s->drained == NODES) s->stage = STAGE_DRAIN;
     while (s->drained < NODES || s->stop) pause(n);
     co_sleep_until(n->env, env_now_ns(n->env) + MSEC(20), "the last settled messages");
+    while (n->cutter) pause(n);
     if (s->work_after) {
         co_rows_stop(n->rows, false);
         rows_destroy(n->rows);
@@ -633,7 +641,7 @@ static void setup(struct sim *s, uint64_t seed) {
         n->sim = s;
         n->i = i;
         n->node = node_add(s->world, name);
-        n->toy = toy_new(&(struct toy_options){.seed = rnd(s),   .blocks = s->tight ? 70 + (uint32_t)below(s, 60) : 2048, .slow = chance(s, 40) ? 1 + (uint32_t)below(s, 20) : 1, .on_io = on_io, .ctx = s});
+        n->toy = toy_new(&(struct toy_options){.seed = rnd(s),   .blocks = s->tight ? 100 + (uint32_t)below(s, 60) : 2048, .slow = chance(s, 40) ? 1 + (uint32_t)below(s, 20) : 1, .on_io = on_io, .ctx = s});
     }
     for (uint32_t i = 0; i < OBJECTS; i++) {
         struct model_object *m = &s->object[i];

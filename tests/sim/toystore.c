@@ -360,7 +360,7 @@ static uint64_t count_free(const struct store *s) {
     return n;
 }
 uint64_t store_blocks_free(const struct store *s) {
-    uint64_t n = count_free(s), kept = s->reserved + s->t->o.blocks / 8;
+    uint64_t n = count_free(s), kept = s->reserved + MAX(32, s->t->o.blocks / 8); // the reserve of recovery
     return n > kept ? n - kept : 0;
 }
 bool store_reserve(struct store *s, uint64_t blocks) {
