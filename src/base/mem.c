@@ -1,6 +1,8 @@
 // A node's memory: tracked allocations, and page-aligned data buffers recycled by size class.
 //
 //   allocation:  | list node, length, owner | what the caller sees ... |      all linked in mem->allocs
+//                small ones (messages, requests, tasks) are rounded up to SMALL_STEP and wait for the next of their size
+//                when they are freed, SMALL_SPARE_BYTES in all
 //   buf:         one slab = the `struct buf`s of one class and their pages; a class of small bufs has many in a slab,
 //                because single aligned pages would cost the heap twice their size
 //
@@ -28,6 +30,10 @@ struct alloc {
 };
 static_assert(sizeof(struct alloc) % 16 == 0, "what follows the header is 16-byte aligned");
 
+#define SMALL_STEP 64u
+#define SMALL_MAX 1024u // with the header
+#define SMALL_SPARE_BYTES (1u << 20)
+
 struct buf_slab {
     struct list all;   // in mem->slabs
     struct list avail; // in the class's list while it has a free buf
@@ -51,6 +57,8 @@ static const struct size_class classes[] = {
 
 struct mem {
     struct list allocs;
+    struct list small[SMALL_MAX / SMALL_STEP + 1]; // free ones, by their size in steps
+    uint64_t small_bytes;            // of those
     struct list slabs;
     struct list avail[CLASS_COUNT];
     uint64_t spare_bytes;            // of wholly free slabs
@@ -67,6 +75,7 @@ struct mem *mem_create(void) {
     struct mem *m = or_abort(calloc(1, sizeof *m));
     list_init(&m->allocs);
     list_init(&m->slabs);
+    for (size_t i = 0; i < ARRAY_LEN(m->small); i++) list_init(&m->small[i]);
     for (size_t i = 0; i < CLASS_COUNT; i++) list_init(&m->avail[i]);
     return m;
 }
@@ -78,15 +87,20 @@ static void slab_free(struct buf_slab *s) {
     free(s);
 }
 
+static void free_all(struct list *allocs) {
+    LIST_FOR_SAFE(allocs, n) free(LIST_ENTRY(n, struct alloc, node));
+}
+
 void mem_destroy(struct mem *m) {
-    LIST_FOR_SAFE(&m->allocs, n) free(LIST_ENTRY(n, struct alloc, node));
+    free_all(&m->allocs);
+    for (size_t i = 0; i < ARRAY_LEN(m->small); i++) free_all(&m->small[i]);
     LIST_FOR_SAFE(&m->slabs, n) slab_free(LIST_ENTRY(n, struct buf_slab, all));
     free(m);
 }
 
 uint64_t mem_used_bytes(const struct mem *m) { return m->used_bytes; }
 
-uint64_t mem_spare_bytes(const struct mem *m) { return m->spare_bytes; }
+uint64_t mem_spare_bytes(const struct mem *m) { return m->spare_bytes + m->small_bytes; }
 
 // ---- allocations ----------------------------------------------------------------------------------------------------
 
@@ -106,25 +120,45 @@ static struct alloc *alloc_unlink(struct mem *m, void *p) {
     return a;
 }
 
-static size_t with_header(size_t len_bytes) {
+// With the header; a small one is as large as any of its size in steps, also after mem_realloc, so that it may serve for any of them.
+static size_t full_bytes(size_t len_bytes) {
     ASSERT(len_bytes <= SIZE_MAX / 2);
-    return sizeof(struct alloc) + len_bytes;
+    size_t full = sizeof(struct alloc) + len_bytes;
+    return UNDER_ASAN || full > SMALL_MAX ? full : (full + SMALL_STEP - 1) / SMALL_STEP * SMALL_STEP;
+}
+
+static struct alloc *small_take(struct mem *m, size_t full, size_t len_bytes) {
+    if (full > SMALL_MAX || list_empty(&m->small[full / SMALL_STEP])) return NULL;
+    struct alloc *a = LIST_ENTRY(list_pop_front(&m->small[full / SMALL_STEP]), struct alloc, node);
+    m->small_bytes -= full;
+    memset(a + 1, 0, len_bytes);
+    return a;
+}
+
+static bool small_keep(struct mem *m, struct alloc *a) {
+    size_t full = full_bytes(a->len_bytes);
+    if (UNDER_ASAN || full > SMALL_MAX || m->small_bytes + full > SMALL_SPARE_BYTES) return false;
+    list_push_front(&m->small[full / SMALL_STEP], &a->node);
+    m->small_bytes += full;
+    return true;
 }
 
 void *mem_alloc(struct mem *m, size_t len_bytes) {
-    return alloc_link(m, or_abort(calloc(1, with_header(len_bytes))), len_bytes);
+    size_t full = full_bytes(len_bytes);
+    struct alloc *a = small_take(m, full, len_bytes);
+    return alloc_link(m, a ? a : or_abort(calloc(1, full)), len_bytes);
 }
 
 void *mem_realloc(struct mem *m, void *p, size_t len_bytes) {
     struct alloc *a = p ? alloc_unlink(m, p) : NULL;
-    return alloc_link(m, or_abort(realloc(a, with_header(len_bytes))), len_bytes);
+    return alloc_link(m, or_abort(realloc(a, full_bytes(len_bytes))), len_bytes);
 }
 
 void mem_free(struct mem *m, void *p) {
     if (!p) return;
     struct alloc *a = alloc_unlink(m, p);
     a->mem = NULL; // a second free is met by the assertion
-    free(a);
+    if (!small_keep(m, a)) free(a);
 }
 
 char *mem_strdup(struct mem *m, const char *s) {

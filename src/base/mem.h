@@ -13,7 +13,7 @@ void *mem_realloc(struct mem *m, void *p, size_t len_bytes); // new bytes are no
 void mem_free(struct mem *m, void *p);                // NULL is fine
 char *mem_strdup(struct mem *m, const char *s);
 uint64_t mem_used_bytes(const struct mem *m);         // live allocations and bufs
-uint64_t mem_spare_bytes(const struct mem *m);        // free bufs kept besides, for the next; not in mem_used_bytes
+uint64_t mem_spare_bytes(const struct mem *m);        // free bufs and up to 1 MiB of small allocations, kept for the next
 
 // Refcounted data buffers, page-aligned for direct I/O, cached by size class (4 KiB, 64 KiB, 256 KiB, 1 MiB+64 KiB).
 // A buf stays in its node: a reference never goes to another node's mem (msg_copy deep). Built with ASan nothing is

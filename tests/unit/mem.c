@@ -28,7 +28,7 @@ static int end(void **state) {
     return 0;
 }
 
-static void allocations_are_zeroed_aligned_and_counted(void **state) {
+static void zeroed_aligned_counted(void) {
     uint8_t *p[100];
     uint64_t sum = 0;
     for (size_t i = 0; i < 100; i++) {
@@ -42,6 +42,26 @@ static void allocations_are_zeroed_aligned_and_counted(void **state) {
     for (size_t i = 0; i < 100; i++) mem_free(m, p[99 - i]);
     mem_free(m, NULL);
     assert_int_equal(mem_used_bytes(m), 0);
+}
+
+static void allocations_are_zeroed_aligned_and_counted(void **state) {
+    for (int round = 0; round < 3; round++) zeroed_aligned_counted(); // also those that were used before
+}
+
+// What realloc made is kept for others of its size, too.
+static void small_ones_are_as_large_as_they_say(void **state) {
+    for (size_t from = 0; from < 1100; from += 7)
+        for (size_t to = from % 50; to < 1100; to += 50) {
+            uint8_t *p = mem_realloc(m, mem_alloc(m, from), to);
+            memset(p, 0xee, to);
+            mem_free(m, p);
+            p = mem_alloc(m, to + 31);
+            for (size_t i = 0; i < to + 31; i++) assert_int_equal(p[i], 0);
+            memset(p, 0xee, to + 31);
+            mem_free(m, p);
+        }
+    assert_int_equal(mem_used_bytes(m), 0);
+    assert_true(mem_spare_bytes(m) <= 1u << 20);
 }
 
 static void realloc_keeps_what_was_there(void **state) {
@@ -214,6 +234,7 @@ static void destroy_gives_back_what_is_left(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(allocations_are_zeroed_aligned_and_counted),
+        T(small_ones_are_as_large_as_they_say),
         T(realloc_keeps_what_was_there),
         T(bufs_are_aligned_and_of_their_class),
         T(references_hold_a_buf),
