@@ -27,6 +27,7 @@ static void cancel_instance(struct iom *i) {
     set_serving(i, false);
     i->cancelled = true;
     waitq_wake_all(i->env, &i->cancel);
+    if (i->names) names_cancel(i->names);
 }
 
 // ---- what the membership says

@@ -234,7 +234,7 @@ err co_name_session_renew(struct request *r) {
     struct name_session *s = r->session;
     const struct slice *p = &r->m->payload;
     if (p->len_bytes % HANDLE_BYTES != 0) return ERR_INVAL;
-    for (uint32_t i = 0; i < p->len_bytes && !s->renewed; i += HANDLE_BYTES)
+    for (uint32_t i = 0; i < p->len_bytes; i += HANDLE_BYTES)
         session_open_object(n, s, handle_at(slice_data(*p) + i));
     s->renewed = true;
     if (n->orphans_waiting && sessions_settled(n)) waitq_wake_all(n->env, &n->tick);

@@ -32,8 +32,9 @@ struct mx_object {
     struct refmap map;
     struct list node;                // mx.objects
     uint32_t refs;                   // mx_files
-    uint32_t opens;                  // OPENs that the starter counts for us
-    uint64_t named_round;            // last naming of opens that told of this object
+    uint32_t opens;                  // open files; the starter knows only whether there are any
+    bool releasing;                  // and is being told that there are none
+    struct waitq released;
     uint64_t size, durable_end, mtime_ns;
     uint64_t change, own_since;      // the starter's change counter; from own_since to change nobody but this MX moved it
     uint64_t learned_ns;             // when size came from the starter
@@ -57,7 +58,6 @@ struct mx {
     bool map_doubted;                // an answer takes long: perhaps there is a new epoch and nobody told us
     struct list tries;               // calls that wait for their answer, oldest first
     bool map_stale;                  // somebody met another epoch, a stop, a lost connection
-    uint64_t naming_rounds;
     uint64_t map_rounds;             // grows with every answer of the refresher: what waiters wait for
     struct waitq map_news, map_wanted;
     bool stopping, refresher_runs, renewer_runs;

@@ -305,6 +305,9 @@ static err co_name_request_handle(struct mx *m, struct mx_op *op, uint16_t type,
     return co_mx_request(m, op, (struct mx_target){.iom = {h.starter}, .once = type == MSG_OPEN || type == MSG_RELEASE}, q, reply);
 }
 
+static void co_wait_released(struct mx *m, struct handle h);
+static void object_close(struct mx *m, struct mx_object *o);
+
 static struct mx_file *file_new(struct mx *m, const struct attr *a, uint32_t flags) {
     struct mx_file *f = mem_alloc(m->env->mem, sizeof *f);
     f->object = mx_object_get(m, a);
@@ -318,19 +321,31 @@ static err co_truncate_on_open(struct mx *m, struct mx_op *op, struct attr *a) {
     return a->size ? co_mx_setattr(m, op, a->handle, &s, a) : OK;
 }
 
-err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, struct mx_file **out, struct attr *attr) {
+static err co_open_at_starter(struct mx *m, struct mx_op *op, struct handle h, struct attr *attr) {
     struct msg *reply;
     bool has_attr;
-    mx_op_begin(m, op);
     err e = co_name_request_handle(m, op, MSG_OPEN, h, &reply);
     if (!e) e = mx_reply_attr(m, reply, attr, &has_attr);
-    if (!e && !has_attr) e = ERR_FORMAT;
-    if (e) return e;
-    *out = file_new(m, attr, flags);
-    if (flags & MX_O_TRUNC) e = co_truncate_on_open(m, op, attr);
-    if (!e) return OK;
-    co_mx_release(m, *out);
-    *out = NULL;
+    return !e && !has_attr ? ERR_FORMAT : e;
+}
+
+// An object that is open here already counts as open once more from the start, so that no last close in between tells the starter otherwise.
+err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, struct mx_file **out, struct attr *attr) {
+    mx_op_begin(m, op);
+    co_wait_released(m, h);
+    struct mx_object *o = mx_object_find(m, h);
+    if (o) {
+        o->refs++;
+        o->opens++;
+    }
+    err e = co_open_at_starter(m, op, h, attr);
+    if (!e) *out = file_new(m, attr, flags);
+    if (o) object_close(m, o);
+    if (!e && (flags & MX_O_TRUNC)) {
+        e = co_truncate_on_open(m, op, attr);
+        if (e) co_mx_release(m, *out);
+    }
+    if (e) *out = NULL;
     return e;
 }
 
@@ -452,27 +467,46 @@ err co_mx_fsyncdir(struct mx *m, struct mx_op *op, struct handle dir) {
 
 struct parting {
     struct mx *m;
-    struct handle h;
+    struct mx_object *o;
 };
 static void release_task(void *arg) {
-    struct parting *p = arg;
+    struct parting p = *(struct parting *)arg;
     struct mx_op op = {0};
     struct msg *reply = NULL;
-    mx_op_begin(p->m, &op);
-    err e = co_name_request_handle(p->m, &op, MSG_RELEASE, p->h, &reply);
-    if (e && e != ERR_STALE && e != ERR_STOPPED) LOG(p->m->env, TRACE_WARN, "release of an open object: %s", err_text(e));
+    mem_free(p.m->env->mem, arg);
+    mx_op_begin(p.m, &op);
+    err e = co_name_request_handle(p.m, &op, MSG_RELEASE, p.o->handle, &reply);
+    if (e && e != ERR_STALE && e != ERR_STOPPED) LOG(p.m->env, TRACE_WARN, "release of an open object: %s", err_text(e));
     msg_free(reply);
-    mem_free(p->m->env->mem, p);
+    p.o->releasing = false;
+    waitq_wake_all(p.m->env, &p.o->released);
+    mx_object_put(p.m, p.o);
 }
 
-// Nobody waits for the starter to hear of it.
-void co_mx_release(struct mx *m, struct mx_file *f) {
+// The last close tells the starter; nobody waits for it but who opens the object anew, lest the two overtake each other.
+static void object_close(struct mx *m, struct mx_object *o) {
+    if (--o->opens > 0 || m->stopping) {
+        mx_object_put(m, o);
+        return;
+    }
     struct parting *p = mem_alloc(m->env->mem, sizeof *p);
-    *p = (struct parting){m, f->object->handle};
-    f->object->opens--;
-    mx_object_put(m, f->object);
-    mem_free(m->env->mem, f);
+    *p = (struct parting){m, o};
+    o->releasing = true;
     env_spawn(m->env, "mx: release", release_task, p);
+}
+
+void co_mx_release(struct mx *m, struct mx_file *f) {
+    struct mx_object *o = f->object;
+    mem_free(m->env->mem, f);
+    object_close(m, o);
+}
+
+static void co_wait_released(struct mx *m, struct handle h) {
+    for (struct mx_object *o; (o = mx_object_find(m, h)) && o->releasing;) {
+        o->refs++;
+        co_wait(m->env, &o->released, "mx: the starter hears of the last close");
+        mx_object_put(m, o);
+    }
 }
 
 struct handle mx_file_handle(const struct mx_file *f) { return f->object->handle; }

@@ -42,6 +42,7 @@ struct mx_object *mx_object_get(struct mx *m, const struct attr *a) {
         o = mem_alloc(m->env->mem, sizeof *o);
         o->handle = a->handle;
         o->map = a->map;
+        waitq_init(&o->released);
         object_key(key, a->handle);
         map_put_key32(&m->objects, key, o);
         list_push_back(&m->object_list, &o->node);

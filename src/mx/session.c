@@ -1,6 +1,6 @@
 // What an MX knows of the cluster: the map, learnt by one refresher task whenever somebody met an error that says it is old, and its
-// session at each IOM, opened when first needed. After every new epoch the objects that are open here are named again to their
-// starters before anything else is asked of them: until then a starter must not let an unlinked object go.
+// session at each IOM, opened when first needed. After every new epoch the first RENEW names again what is open here of that IOM's objects,
+// before anything else is asked of it: until then a starter does not let an unlinked object go.
 #include "mx/inside.h"
 #include "wire/format.h"
 
@@ -105,45 +105,33 @@ static err co_session_say(struct mx *m, struct mx_op *op, iom_id iom, struct msg
     return e;
 }
 
-// As often as it is open here: the starter counts.
-static err co_name_open(struct mx *m, struct mx_op *op, iom_id iom, struct handle h, uint32_t times) {
-    while (times--) {
-        struct msg *q = mx_msg(m, op, MSG_OPEN, sizeof(struct req_handle));
-        handle_put(((struct req_handle *)q->body)->handle.b, h);
-        err e = co_session_say(m, op, iom, q);
-        if (e && err_class(e) != ERRC_CALLER) return e;
-    }
-    return OK;
-}
-
-static struct mx_object *unnamed(struct mx *m, iom_id iom, uint64_t round) {
+// What is open here of that IOM's objects, as the payload of a RENEW; no payload if there is nothing.
+static void name_opens(struct mx *m, iom_id iom, struct msg *q) {
+    struct buf *b = NULL;
+    uint32_t len = 0;
     LIST_FOR(&m->object_list, n) {
         struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
-        if (o->handle.starter == iom.n && o->named_round != round) return o;
+        if (o->handle.starter != iom.n || !o->opens || len + HANDLE_BYTES > MX_TRANSFER_MAX) continue;
+        if (!b) b = buf_new(m->env->mem, MX_TRANSFER_MAX);
+        handle_put(b->data + len, o->handle);
+        len += HANDLE_BYTES;
     }
-    return NULL;
-}
-
-static err co_name_opens(struct mx *m, struct mx_op *op, iom_id iom) {
-    struct mx_object *o;
-    uint64_t round = ++m->naming_rounds;
-    while ((o = unnamed(m, iom, round))) { // the list may change while we wait: begin anew each time
-        o->named_round = round;
-        err e = co_name_open(m, op, iom, o->handle, o->opens);
-        if (e) return e;
-    }
-    return OK;
+    if (!b) return;
+    msg_set_payload(q, (struct slice){b, 0, len});
+    buf_unref(b);
 }
 
 static err co_session_open(struct mx *m, struct mx_op *op, iom_id iom) {
     struct mx_iom *i = &m->iom[iom.n];
     uint64_t epoch = m->map.epoch;
-    err e = co_session_say(m, op, iom, session_msg(m, MSG_SESSION_OPEN));
-    if (!e) e = co_name_opens(m, op, iom);
+    err e = i->session ? OK : co_session_say(m, op, iom, session_msg(m, MSG_SESSION_OPEN));
     if (e) return e;
-    i->session = true;
-    i->session_epoch = epoch;
-    return OK;
+    struct msg *q = session_msg(m, MSG_SESSION_RENEW);
+    name_opens(m, iom, q);
+    e = co_session_say(m, op, iom, q);
+    i->session = e == OK || (i->session && e != ERR_SESSION);
+    if (!e) i->session_epoch = epoch;
+    return e;
 }
 
 err co_mx_session(struct mx *m, struct mx_op *op, iom_id iom) {
