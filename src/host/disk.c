@@ -8,6 +8,7 @@
 // - One fdatasync runs at a time and covers all flushes that waited when it began (each was submitted after the
 //   completions that it must cover).
 // - The loop is woken only when it sleeps, and once, however many complete.
+// - Nobody is woken by a holder of the lock: who wakes wants it at once, and would go back to sleep for it.
 // - After a failed flush no later one succeeds: the kernel may have dropped what it could not write and would then
 //   call the rest clean. Whoever opens the store anew finds out by its checksums what is there.
 #include "host/host.h"
@@ -152,22 +153,30 @@ static void list_splice_back(struct list *to, struct list *from) {
     list_init(from);
 }
 
-// With the lock held.
+// With the lock held, which is given up meanwhile.
 static void complete(struct host_disk *d, struct list *ios, uint64_t calls) {
     list_splice_back(&d->done, ios);
     d->calls += calls;
     atomic_store(&d->has_done, true);
     if (!atomic_exchange(&d->loop->asleep, false)) return;
     d->wakes++;
+    pthread_mutex_unlock(&d->lock);
     ssize_t n = write(d->loop->wake_fd, &(uint64_t){1}, sizeof(uint64_t));
     ASSERT(n == sizeof(uint64_t));
+    pthread_mutex_lock(&d->lock);
+}
+
+// Gives up the lock before work that takes long; what is left in the queue is another thread's.
+static void leave_rest(struct host_disk *d) {
+    bool help = !list_empty(&d->queue) && d->idle;
+    pthread_mutex_unlock(&d->lock);
+    if (help) pthread_cond_signal(&d->work);
 }
 
 static void work_on_run(struct host_disk *d) {
     struct run r;
     run_gather(&r, &d->queue);
-    if (!list_empty(&d->queue) && d->idle) pthread_cond_signal(&d->work);
-    pthread_mutex_unlock(&d->lock);
+    leave_rest(d);
     uint64_t calls = run_transfer(d->fd, &r);
     pthread_mutex_lock(&d->lock);
     *(r.op == DISK_READ ? &d->bytes_read : &d->bytes_written) += r.len_bytes;
@@ -179,8 +188,7 @@ static void work_on_flushes(struct host_disk *d) {
     list_init(&ios);
     list_splice_back(&ios, &d->flushes);
     d->flushing = true;
-    if (!list_empty(&d->queue) && d->idle) pthread_cond_signal(&d->work);
-    pthread_mutex_unlock(&d->lock);
+    leave_rest(d);
     int r;
     do r = fdatasync(d->fd);
     while (r != 0 && errno == EINTR);
@@ -248,8 +256,9 @@ static void disk_hand_over(struct host_disk *d) {
     pthread_mutex_lock(&d->lock);
     for (struct list *n; (n = list_pop_front(&d->submitted));)
         list_push_back(LIST_ENTRY(n, struct disk_io, node)->op == DISK_FLUSH ? &d->flushes : &d->queue, n);
-    if (d->idle) pthread_cond_signal(&d->work);
+    bool help = d->idle;
     pthread_mutex_unlock(&d->lock);
+    if (help) pthread_cond_signal(&d->work);
 }
 
 void disks_submit(struct loop *l) {
