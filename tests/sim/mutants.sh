@@ -1,9 +1,9 @@
 #!/bin/bash
 # Builds row_toy with each rule of src/iom/row_mutant.h left out and lets the simulator look for it. Prints which seed found which; exit 1 if one was not found.
-#   tests/sim/mutants.sh [MUTANT...]          SEEDS=1500 seeds a mutant; CC=gcc
+#   tests/sim/mutants.sh [MUTANT...]          SEEDS=6000 seeds a mutant; CC=gcc
 set -u
 cd "$(dirname "$0")/../.."
-: "${CC:=gcc}" "${SEEDS:=1500}"
+: "${CC:=gcc}" "${SEEDS:=6000}"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=gnu17 -g -O1 -D_GNU_SOURCE -fno-strict-aliasing -Isrc -I."
