@@ -51,6 +51,8 @@ static void copy_text(char *to, size_t cap, const char *from) {
     to[len] = 0;
 }
 
+#define DYING_LIMIT_MS 10000 // a killed process may still wait for its disk
+
 // ---- finding
 static bool pid_file_read(const char *dir, const char *name, struct proc *p, long long *start) {
     char path[PATH_MAX], boot[64];
@@ -157,12 +159,26 @@ void pid_file_remove(const char *dir, const char *name) {
     unlink(path);
 }
 
+// A process that was killed keeps its locks until the last of its threads is gone; its first one is a zombie long before, and then it counts as
+// not running. True: it was there and is gone now.
+static bool wait_for_the_dying(const char *dir, const char *name, uint64_t limit_ms) {
+    struct proc p;
+    long long start;
+    if (!pid_file_read(dir, name, &p, &start)) return false;
+    p.fd = (int)syscall(SYS_pidfd_open, p.pid, 0);
+    if (p.fd < 0) return true;
+    bool dying = start_time(p.pid) == 0, gone = dying && proc_wait(&p, 1, limit_ms);
+    proc_close(&p);
+    return gone;
+}
+
 int run_lock(const char *dir, const char *name) {
     char path[PATH_MAX];
     path_make(path, "%s/run/%s.lock", dir, name);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) return -1;
     err e = host_lock_fd(fd);
+    if (e == ERR_LOCKED && wait_for_the_dying(dir, name, DYING_LIMIT_MS)) e = host_lock_fd(fd);
     if (!e) return fd;
     close(fd);
     errno = err_errno(e);

@@ -51,6 +51,7 @@ struct run_wait {
     struct started *s;
     uint64_t deadline_ms;
     bool runs;
+    bool old_ended; // one that ran before us ended meanwhile: somebody had killed it
     struct shown shown;
 };
 
@@ -61,6 +62,7 @@ static void note_dead(struct run_wait *w) {
         char last[500];
         bool has = log_last_error(w->c->dir, p->name, 0, last, sizeof last);
         snprintf(w->s->why[i], sizeof w->s->why[i], "it ended: %s", has ? last : "see its log");
+        if (!w->s->fresh[i]) w->old_ended = true;
         proc_close(p);
         p->pid = 0;
         w->s->running--;
@@ -94,14 +96,19 @@ static void tell_failed(const struct started *s, uint8_t ioms) {
         if (s->why[i][0]) warn("IOM %u does not run: %s", i, s->why[i]);
 }
 
+static void try_start(const struct conf *c, uint64_t deadline_ms, struct started *s, struct run_wait *w) {
+    ioms_start(c, ~0u, deadline_ms, s);
+    *w = (struct run_wait){.c = c, .s = s, .deadline_ms = s->failed ? 0 : deadline_ms};
+    if (s->failed < 2) tool_run(c->cluster, co_wait_running, w);
+    started_close(s);
+}
+
 static int array_start(const struct conf *c, uint64_t deadline_ms) {
     struct started s;
-    ioms_start(c, ~0u, deadline_ms, &s);
-    struct run_wait w = {.c = c, .s = &s, .deadline_ms = deadline_ms};
-    if (s.failed) w.deadline_ms = 0;
-    if (s.failed < 2) tool_run(c->cluster, co_wait_running, &w);
+    struct run_wait w;
+    try_start(c, deadline_ms, &s, &w);
+    if (!w.runs && w.old_ended) try_start(c, deadline_ms, &s, &w);
     tell_failed(&s, c->ioms);
-    started_close(&s);
     if (w.runs) return 0;
     if (s.failed)
         return fail(1, "the array is not running: %u of its %u IOMs could not be started; the reasons stand above",
