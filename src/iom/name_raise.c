@@ -57,7 +57,7 @@ err co_name_raise(struct request *r) {
     struct raise w = {le64_get(q->end), le64_get(q->mtime_ns), le32_get(q->truncates), q->append};
     err e = co_raise(r, h, &w, &c);
     if (e != OK) return e;
-    uint64_t number = object_number(r->n, h);
+    uint64_t number = q->durable ? r->n->mirror.number : object_number(r->n, h); // durable: as fsync means it, with all attributes
     if (q->durable) e = co_mirror_durable(r->n, number);
     reply_size(r, c.size, mirror_is_durable(r->n, number) ? c.size : 0, c.truncates, c.change);
     return e;

@@ -416,7 +416,18 @@ static err co_fsync_part(struct transfer *t, iom_id iom) {
     return co_mx_order(t->m, t->op, (struct mx_target){.iom = iom}, q);
 }
 
-static err co_sync_meta_part(struct transfer *t, iom_id iom) { return co_sync_meta(t->m, t->op, t->o); }
+// The starter's part: what it knows of the object is on disk. Times and change counter of own writes go with the same message.
+static err co_meta_durable(struct mx *m, struct mx_op *op, struct mx_object *o) {
+    uint64_t size;
+    if (!o->unflushed) return co_sync_meta(m, op, o);
+    o->unflushed = false;
+    err e = co_raise(m, op, o, (struct raise){.durable = true}, &size);
+    if (e == ERR_STALE) return OK; // an unlinked object that is gone has nothing to tell
+    if (e) o->unflushed = true;
+    return e;
+}
+
+static err co_meta_part(struct transfer *t, iom_id iom) { return co_meta_durable(t->m, t->op, t->o); }
 
 // Every member is asked, for others may have written through other MXs. Where the whole object lies below its durable end the starter is
 // asked at the same time; else first, for the rows need to know that end.
@@ -424,7 +435,7 @@ static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o)
     struct transfer t = {.m = m, .op = op, .o = o};
     struct part part[ARRAY_IOMS_MAX + 1];
     bool first = o->size > o->durable_end && o->learned_ns;
-    err e = first ? co_sync_meta(m, op, o) : OK;
+    err e = first ? co_meta_durable(m, op, o) : OK;
     if (e) return e;
     group_init(&t.parts);
     for (uint8_t i = 0; i < o->map.span; i++) {
@@ -433,7 +444,7 @@ static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o)
         env_spawn(m->env, "mx: fsync of a member", part_task, &part[i]);
     }
     if (!first) {
-        part[o->map.span] = (struct part){&t, {o->handle.starter}, co_sync_meta_part};
+        part[o->map.span] = (struct part){&t, {o->handle.starter}, co_meta_part};
         group_add(&t.parts);
         part_task(&part[o->map.span]);
     }
@@ -443,11 +454,10 @@ static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o)
 err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_only) {
     struct mx_object *o = f->object;
     mx_op_begin(m, op);
-    err e = co_mx_flush(m, op, f);
     bool was_unsynced = o->unsynced;
     uint64_t since = o->unsynced_recoveries;
     o->unsynced = false;
-    if (!e) e = co_fsync_members(m, op, o);
+    err e = co_fsync_members(m, op, o);
     if (e == ERR_TRUNCATED) e = co_learn(m, op, o); // cut meanwhile: what is left was made durable by the truncate
     if (!e && was_unsynced && since != m->map.recoveries) return ERR_IO; // an all-crash came between: some of it may be lost (told once)
     if (e && was_unsynced && !o->unsynced) {
