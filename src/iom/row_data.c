@@ -137,12 +137,29 @@ static bool has_credit(struct dseg *d, row_mask rows) {
     return !more || !used || used + more <= r->cfg.credit_bytes;
 }
 
-// Without credit nothing but hardening helps: what is dirty for that P is frozen, oldest first (I8).
-static void freeze_for_credit(struct rows *r, iom_id p) {
+// What is dirty for that P is frozen, oldest first, until it holds `bytes` (I8).
+static void freeze_oldest(struct rows *r, iom_id p, uint64_t bytes) {
+    uint64_t found = 0;
     LIST_FOR_SAFE(&r->d_aged, n) {
+        if (found >= bytes) return;
         struct dseg *d = row_d(LIST_ENTRY(n, struct seg, work));
-        if (iom_eq(d->p, p)) row_d_want(d);
+        if (!iom_eq(d->p, p)) continue;
+        found += row_count(d->dirty.mask) * BLOCK_BYTES;
+        row_d_due(d);
     }
+}
+
+// Without credit nothing but hardening helps, of all there is.
+static void freeze_for_credit(struct rows *r, iom_id p) { freeze_oldest(r, p, UINT64_MAX); }
+
+// Long before credit runs out the oldest quarter goes, and again with every eighth more: a stream of writes meets no wall.
+static void freeze_in_time(struct rows *r, iom_id p) {
+    struct rpeer *peer = &r->peer[p.n];
+    uint64_t half = r->cfg.credit_bytes / 2;
+    if (peer->credit_used < half) peer->freeze_at = half;
+    if (peer->credit_used < peer->freeze_at || !half) return;
+    peer->freeze_at = peer->credit_used + r->cfg.credit_bytes / 8;
+    freeze_oldest(r, p, r->cfg.credit_bytes / 4);
 }
 
 // Rows whose old content is needed: for the delta, or because only a part of the block is new.
@@ -306,6 +323,7 @@ static err co_change(struct dseg *d, const struct change *c) {
     if (e == OK) e = co_prepare(d, c);
     if (e == OK) e = apply(d, c);
     co_unlock(d->s.r->env, &d->s.lock);
+    if (e == OK && row_has_parity(d)) freeze_in_time(d->s.r, d->p);
     return e;
 }
 

@@ -28,6 +28,10 @@ void row_d_unblocked(struct dseg *d) {
     if (list_empty(&d->s.work)) queue_due(d);
 }
 
+void row_d_due(struct dseg *d) {
+    if (d->dirty.mask && !d->due) queue_due(d);
+}
+
 void row_d_want(struct dseg *d) {
     if (!d->dirty.mask) return;
     d->urgent = true;

@@ -132,6 +132,7 @@ struct delta_out {
 struct rpeer {
     uint64_t sent_no;      // as D: of the last delta sent to it
     struct list out;       // delta_out in order
+    uint64_t freeze_at;    // credit_used at which the oldest is frozen, before credit runs out
     uint64_t credit_used;  // bytes of accumulators it holds for us
     struct waitq credit_q;
     uint64_t got_no;       // as P: of the last delta received from it
@@ -247,7 +248,8 @@ void row_delta_ack(struct rows *r, iom_id from, const struct msg *m);
 void row_deltas_abandon(struct rows *r); // stop: nobody waits for acknowledgements any more
 void row_d_hint(struct rows *r, const struct row_mark *k);
 void row_d_settled(struct rows *r, const struct row_mark *k);
-void row_d_want(struct dseg *d);         // freeze it as soon as it may be
+void row_d_due(struct dseg *d);          // freeze it soon; nobody waits for it
+void row_d_want(struct dseg *d);         // freeze it as soon as it may be: somebody waits
 void row_d_unblocked(struct dseg *d);    // what kept it from being frozen may be over
 void row_d_idle(struct dseg *d);         // settled: next version, or clean
 void row_d_forget_dirty(struct dseg *d, row_mask rows); // take-back and discard: memory, credit, places given back
