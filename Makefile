@@ -4,6 +4,7 @@
 #   make up         start an array of this machine and mount it;  make down  stops it, data kept
 #   make test       everything that must pass before a change goes in;  make lint  only the lints
 #   make test-long  the next piece of the long tests, at most 40 minutes (scripts/test-long --help; ARGS="--piece NAME")
+#   make tidy       clang-tidy over all sources (.clang-tidy)
 #   make fuzz       the fuzzers, FUZZ_SECONDS each
 #   make install    into PREFIX given to the first build (/usr/local), under DESTDIR;  make clean
 #
@@ -14,7 +15,7 @@ export FUZZ_SECONDS ?= 20
 # Without the unit tests, which are built where they are run.
 programs = $(if $(wildcard src/cli/main.c),mendfs) $(if $(wildcard sim/main.c),mendfs-sim)
 
-.PHONY: all deps up down test test-long lint fuzz clean install
+.PHONY: all deps up down test test-long lint tidy fuzz clean install
 
 all: deps
 	@scripts/build build $(programs)
@@ -45,3 +46,6 @@ clean:
 
 install: all
 	meson install -C build --no-rebuild
+
+tidy: all
+	clang-tidy -p build --quiet $(wildcard src/*/*.c sim/*.c)
