@@ -63,7 +63,11 @@ static void on_ended(void *ctx, err why) {
     i->why = why;
     i->serving = false;
 }
-static void on_serving(void *ctx, bool on) { ((struct sim_iom *)ctx)->serving = on; }
+static void on_serving(void *ctx, bool on) {
+    struct sim_iom *i = ctx;
+    i->serving = on;
+    if (on && i->array->on_serving) i->array->on_serving(i->array->ctx);
+}
 
 struct array *array_create(struct world *w, const struct array_options *o) {
     struct array *a = calloc(1, sizeof *a);
@@ -102,11 +106,18 @@ void array_start(struct array *a) {
     }
 }
 
+void array_iom_dies(struct sim_iom *i, bool power) {
+    if (power) node_power_cut(i->node);
+    else node_crash(i->node);
+    i->serving = false;
+}
+
 void array_power_cut(struct array *a) {
-    for (uint8_t n = 0; n < a->ioms; n++) {
-        node_power_cut(a->iom[n].node);
-        a->iom[n].serving = false;
-    }
+    for (uint8_t n = 0; n < a->ioms; n++) array_iom_dies(&a->iom[n], true);
+}
+
+void array_kill(struct array *a) {
+    for (uint8_t n = 0; n < a->ioms; n++) array_iom_dies(&a->iom[n], false);
 }
 
 void array_ask_stop(struct array *a) {

@@ -21,6 +21,8 @@ struct array {
     uint8_t cluster[16];
     uint8_t ioms;
     struct sim_iom iom[ARRAY_IOMS_MAX];
+    void (*on_serving)(void *ctx); // an IOM begins to serve; may be NULL
+    void *ctx;
 };
 struct array_options {
     uint8_t ioms;
@@ -32,6 +34,8 @@ struct array *array_create(struct world *w, const struct array_options *o); // f
 void array_destroy(struct array *a);
 void array_start(struct array *a);                       // every IOM that is off
 void array_power_cut(struct array *a);                   // all at one instant
+void array_kill(struct array *a);                        // likewise, the processes only: what the OS has is kept
+void array_iom_dies(struct sim_iom *i, bool power);      // one of them
 void array_ask_stop(struct array *a);                    // clean stop of all
 bool array_serving(const struct array *a);               // all of them
 bool array_over(const struct array *a);                  // iom_main of all has returned

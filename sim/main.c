@@ -1,6 +1,6 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
-//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--trace] [--digest] [--ioms N]
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--trace] [--digest] [--ioms N]
 //
 // Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
 // "N seeds, M failed". A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
@@ -14,7 +14,13 @@
 
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
-    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all] [--ioms N] [--trace] [--digest]\n");
+    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--ioms N] [--trace]\n"
+                    "                  [--digest]\n"
+                    "  none       no faults\n"
+                    "  restart    clean stops of all\n"
+                    "  crash-all  power cuts of all IOMs at one instant\n"
+                    "  kill-all   their processes die instead\n"
+                    "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n");
     return 2;
 }
 
@@ -50,7 +56,7 @@ static void run_one(const struct run_options *o, bool digest, struct totals *t) 
 
 int main(int argc, char **argv) {
     static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'}, {"seconds", 1, 0, 't'}, {"faults", 1, 0, 'f'},
-                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"help", 0, 0, 'h'}, {0}};
+                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"help", 0, 0, 'h'}, {0}};
     struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL};
     uint64_t seeds = 1, seconds = 0, ioms = 0;
     bool have_seed = false, digest = false;
@@ -61,9 +67,10 @@ int main(int argc, char **argv) {
         case 'n': if (!number(optarg, &seeds)) return usage("--seeds takes a number"); break;
         case 't': if (!number(optarg, &seconds)) return usage("--seconds takes a number"); break;
         case 'i': if (!number(optarg, &ioms) || ioms < 1 || ioms > 8) return usage("--ioms takes a number from 1 to 8"); break;
-        case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart or crash-all"); break;
+        case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart, crash-all, kill-all or one"); break;
         case 'v': o.trace = true; break;
         case 'd': digest = true; break;
+        case 'x': o.strict = true; break;
         default: return usage(NULL);
         }
     }

@@ -35,6 +35,7 @@ struct oracle {
     struct ofile *files;
     uint64_t ops;
     uint64_t crashes, faults;
+    bool recovered;
     char first[512];
     struct oracle_counts counts;
 };
@@ -80,6 +81,8 @@ void oracle_fault(struct oracle *o, const char *fmt, ...) {
 
 uint64_t oracle_faults(const struct oracle *o) { return o->faults; }
 uint64_t oracle_crashes(const struct oracle *o) { return o->crashes; }
+void oracle_recovery(struct oracle *o) { o->recovered = true; }
+bool oracle_may_tell_eio(const struct oracle *o) { return o->recovered || o->crashes; }
 const char *oracle_first_fault(const struct oracle *o) { return o->first; }
 struct oracle_counts oracle_counts(const struct oracle *o) { return o->counts; }
 

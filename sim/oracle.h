@@ -16,6 +16,8 @@ struct oracle *oracle_create(void);
 void oracle_destroy(struct oracle *o);
 void oracle_crash(struct oracle *o);                     // all IOMs lost their memory at this instant
 uint64_t oracle_crashes(const struct oracle *o);
+void oracle_recovery(struct oracle *o);                  // the array stopped and recovered: an fsync may be told EIO, even if nothing was lost
+bool oracle_may_tell_eio(const struct oracle *o);
 void oracle_fault(struct oracle *o, const char *fmt, ...) PRINTF_LIKE(2, 3); // a promise broke
 uint64_t oracle_faults(const struct oracle *o);
 const char *oracle_first_fault(const struct oracle *o);

@@ -2,7 +2,11 @@
 //
 //   start ─ work ─┬─ (none)      ─────────────────────────────────┐
 //                 ├─ (restart)   clean stop of all, start ─ work ─ ┤─ done ─ last look ─ verify rows ─ clean stop ─ check the stores
-//                 └─ (crash-all) cut at some I/O, start ─ work ─── ┘   a cut may hit the recovery after a cut, too
+//                 ├─ (crash-all, kill-all) cut at some I/O, start ─┤   a cut may hit the recovery after a cut, too
+//                 └─ (one) one fails ─ it comes back ─ all recover ┘   likewise
+//
+// What the oracle is told of a failure of one: while the array goes on in the epoch of the failure, everything is as it was; when it serves again, in another
+// epoch, what was acknowledged and not durable may have gone (oracle_crash). Not before: what is read in between rests on memory that goes with the stop.
 #include "sim/run.h"
 
 #include "sim/audit.h"
@@ -13,7 +17,7 @@
 
 #define LIMIT_NS SEC(600) // virtual: what is not done by then hangs
 
-static const char *const faults_names[] = {"none", "restart", "crash-all"};
+static const char *const faults_names[] = {"none", "restart", "crash-all", "kill-all", "one"};
 
 bool run_faults_of(const char *name, enum run_faults *out) {
     for (uint32_t i = 0; i < ARRAY_LEN(faults_names); i++)
@@ -25,6 +29,8 @@ bool run_faults_of(const char *name, enum run_faults *out) {
 }
 const char *run_faults_name(enum run_faults f) { return faults_names[f]; }
 
+enum failure { FAIL_PROCESS, FAIL_POWER, FAIL_PAUSE, FAIL_LINK, FAILURES };
+
 struct run {
     const struct run_options *o;
     struct world *world;
@@ -34,6 +40,10 @@ struct run {
     uint32_t rounds;             // faults still to come
     uint64_t cut_in;             // power cut of all IOMs at the cut_in-th I/O from now on; 0: none planned
     enum world_io_moment cut_at; // when it is submitted or when it is complete
+    struct sim_iom *victim;      // of the planned failure; NULL: all IOMs
+    bool victim_io;              // only the victim's I/Os count
+    enum failure failure;        // of the victim
+    bool told_due;               // an IOM failed and the oracle does not know yet
 };
 
 static void trace_out(void *ctx, const char *line) { fprintf(stderr, "%s\n", line); }
@@ -67,16 +77,43 @@ static bool cut_pending(void *ctx) { return ((struct run *)ctx)->cut_in && worki
 static bool recovering_uncut(void *ctx) { return ((struct run *)ctx)->cut_in && not_serving(ctx); }
 
 // ---- faults
+static void tell(struct run *r, const char *what) {
+    if (r->o->trace) fprintf(stderr, "%14.9f ---- %s\n", (double)world_now_ns(r->world) / 1e9, what);
+}
+
 static void all_lost(struct run *r) {
-    r->cut_in = 0;
-    if (r->o->trace) fprintf(stderr, "%14.9f ---- the power of all IOMs is cut\n", (double)world_now_ns(r->world) / 1e9);
-    array_power_cut(r->array);
+    bool power = r->o->faults == RUN_FAULTS_CRASH_ALL;
+    tell(r, power ? "the power of all IOMs is cut" : "the processes of all IOMs die");
+    (power ? array_power_cut : array_kill)(r->array);
     oracle_crash(r->oracle);
+}
+
+static void one_fails(struct run *r) {
+    static const char *const what[FAILURES] = {"its process dies", "its power is cut", "it stands still", "its links are cut"};
+    struct node *n = r->victim->node;
+    char line[64];
+    snprintf(line, sizeof line, "%s: %s", r->victim->name, what[r->failure]);
+    tell(r, line);
+    r->told_due = true;
+    if (r->failure == FAIL_PAUSE) node_pause(n);
+    else if (r->failure == FAIL_LINK) world_isolate(n);
+    else array_iom_dies(r->victim, r->failure == FAIL_POWER);
+}
+
+// The old epoch is over for everybody: an IOM serves only when all have done their recovery.
+static void on_serving(void *ctx) {
+    struct run *r = ctx;
+    if (!r->told_due) return;
+    r->told_due = false;
+    oracle_recovery(r->oracle);
+    if (!r->o->strict) oracle_crash(r->oracle);
 }
 
 static void on_io(void *ctx, const struct world_io *io) {
     struct run *r = ctx;
-    if (r->cut_in && io->moment == r->cut_at && --r->cut_in == 0) all_lost(r);
+    if (!r->cut_in || io->moment != r->cut_at || (r->victim_io && io->node != r->victim->node) || --r->cut_in) return;
+    if (r->victim) one_fails(r);
+    else all_lost(r);
 }
 
 static void plan_cut(struct run *r, uint64_t k) {
@@ -103,6 +140,43 @@ static bool crash_round(struct run *r) {
     return run_while(r, "recovery", not_serving);
 }
 
+// ---- one fails
+static void plan_failure(struct run *r, uint64_t ios) {
+    struct world *w = r->world;
+    r->victim = &r->array->iom[world_random_below(w, r->array->ioms)];
+    r->victim_io = world_random_below(w, 2) != 0;
+    r->failure = (enum failure)world_random_below(w, FAILURES);
+    world_options(w)->net_power_notice_ns = world_random_below(w, 3) ? UINT64_MAX : MSEC(1);
+    plan_cut(r, 1 + world_random_below(w, r->victim_io ? 1 + ios / r->array->ioms : ios));
+}
+
+// It is away for a while: so short that nobody noticed, or so long that the others have stopped.
+static void victim_comes_back(struct run *r) {
+    struct world *w = r->world;
+    bool dead = r->failure == FAIL_PROCESS || r->failure == FAIL_POWER;
+    uint64_t away_ns = dead && world_random_below(w, 2) ? world_random_below(w, MSEC(50)) : MSEC(300) + world_random_below(w, MSEC(3700));
+    world_run_until(w, world_now_ns(w) + away_ns);
+    tell(r, "it comes back");
+    if (r->failure == FAIL_PAUSE) node_resume(r->victim->node);
+    else if (r->failure == FAIL_LINK) world_heal_all(w);
+    else array_start(r->array);
+    if (!dead) world_run_until(w, world_now_ns(w) + SEC(3)); // by then a stop that is on its way has come
+}
+
+// Fails one, and perhaps another (or the same again) while they recover. That is more than one failure, so not when nothing may be lost.
+static bool one_round(struct run *r) {
+    plan_failure(r, 400);
+    if (!run_while(r, "the planned failure", cut_pending)) return false;
+    if (!r->cut_in) victim_comes_back(r);
+    while (!r->cut_in && !r->o->strict && world_random_below(r->world, 3) == 0) {
+        plan_failure(r, 60);
+        if (!run_while(r, "recovery of one", recovering_uncut)) return false;
+        if (!r->cut_in) victim_comes_back(r);
+    }
+    r->cut_in = 0; // the clients were done, or all had recovered, before it came
+    return run_while(r, "recovery of one", not_serving);
+}
+
 static bool restart_round(struct run *r) {
     world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(400)));
     array_ask_stop(r->array);
@@ -114,7 +188,7 @@ static bool restart_round(struct run *r) {
 
 static bool fault_rounds(struct run *r) {
     for (; r->rounds && working(r); r->rounds--) {
-        bool ok = r->o->faults == RUN_FAULTS_RESTART ? restart_round(r) : crash_round(r);
+        bool ok = r->o->faults == RUN_FAULTS_RESTART ? restart_round(r) : r->o->faults == RUN_FAULTS_ONE ? one_round(r) : crash_round(r);
         if (!ok) return false;
         world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(300)));
     }
@@ -182,6 +256,8 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     work_decide(r.world, &w);
     if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);
     r.array = array_create(r.world, &a);
+    r.array->on_serving = on_serving;
+    r.array->ctx = &r;
     r.work = workload_create(r.array, r.oracle, &w);
     bool ok = run_story(&r);
     struct oracle_counts c = oracle_counts(r.oracle);

@@ -2,14 +2,14 @@
 #pragma once
 #include "base/common.h"
 
-enum run_faults { RUN_FAULTS_NONE, RUN_FAULTS_RESTART, RUN_FAULTS_CRASH_ALL };
+enum run_faults { RUN_FAULTS_NONE, RUN_FAULTS_RESTART, RUN_FAULTS_CRASH_ALL, RUN_FAULTS_KILL_ALL, RUN_FAULTS_ONE };
 bool run_faults_of(const char *name, enum run_faults *out);
 const char *run_faults_name(enum run_faults f);
 struct run_options {
     uint64_t seed;
     enum run_faults faults;
     uint8_t ioms; // 0: the seed decides
-    bool trace;
+    bool trace, strict; // strict: a failure of one loses nothing that was acknowledged
 };
 struct run_result {
     bool failed;

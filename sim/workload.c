@@ -72,7 +72,7 @@ static void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f)
     err e = co_mx_fsync(client_mx(c), &op, f, below(c->w, 2));
     LOG(client_env(c), TRACE_DEBUG, "client %u fsynced %s: %s", c->n, ofile_label(of), err_text(e));
     ofile_fsync_end(of, s, e == OK);
-    if (e == ERR_IO && oracle_crashes(c->w->oracle) > 0) return; // told once after a crash of all
+    if (e == ERR_IO && oracle_may_tell_eio(c->w->oracle)) return; // told once after a recovery
     must(c, "an fsync", e);
 }
 
