@@ -109,6 +109,7 @@ void greet_hello(struct link *l, struct msg *m) {
     l->greeted = true;
     timer_cancel(h->env, &l->greeting);
     replace_older(l);
+    if (g->kind == NODE_IOM && h->by_iom[g->iom]) peer_alive(h->by_iom[g->iom], l->who.id, l->who.incarnation);
     struct msg *w = greeting_make(h, MSG_WELCOME, l->role, NO_IOM);
     if (g->kind == NODE_IOM) ((struct greeting *)w->body)->next_post = le64_of(stream_in_next(h, g));
     conn_send(l->conn, w);
@@ -157,6 +158,7 @@ void greet_answer(struct link *l, struct msg *m) {
         path->backoff_ms = 0;
         path->peer->refusal = OK;
         timer_cancel(h->env, &l->greeting);
+        peer_alive(path->peer, l->who.id, l->who.incarnation);
         if (path->role == LINK_DATA) peer_welcomed(path->peer, g);
     }
     msg_free(m);

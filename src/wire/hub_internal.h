@@ -123,6 +123,8 @@ void path_want(struct path *p);
 void path_lost(struct path *p, bool greeted, err why);
 void peer_welcomed(struct peer *p, const struct greeting *g);
 void peer_reply(struct peer *p, struct msg *m);
+// This incarnation of an IOM greets: what of our connections leads to an earlier one leads nowhere.
+void peer_alive(struct peer *p, const uint8_t id[16], uint64_t incarnation);
 void peer_free(struct peer *p);
 
 // post.c

@@ -177,6 +177,18 @@ void peer_welcomed(struct peer *p, const struct greeting *g) {
     }
 }
 
+// A machine that lost its power closed nothing, and over the connection to it, where only posts go that wait for it to join our epoch, nothing would ever be
+// sent that it could refuse.
+static void end_if_older(struct path *path, const uint8_t id[16], uint64_t incarnation) {
+    struct link *l = path->link;
+    if (l && l->greeted && !memcmp(l->who.id, id, 16) && l->who.incarnation < incarnation) link_end(l, ERR_CONN, true);
+}
+
+void peer_alive(struct peer *p, const uint8_t id[16], uint64_t incarnation) {
+    end_if_older(&p->data, id, incarnation);
+    end_if_older(&p->cast, id, incarnation);
+}
+
 void peer_reply(struct peer *p, struct msg *m) {
     struct call *c = map_del(&p->sent, le64_get(msg_envelope(m)->seq));
     if (!c) { // the caller has given up

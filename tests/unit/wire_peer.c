@@ -330,6 +330,37 @@ static void posts_and_epochs(void **state) {
     world_destroy(w);
 }
 
+// A machine without power closes nothing. What is posted in the epoch after its return arrives, although nothing was sent on the dead connection.
+static void greet_a(void *arg) { hub_cast(hub_peer(side[1].hub, (iom_id){0}, "a"), body(&side[1], MSG_HEARTBEAT, 1)); }
+
+static void post_over_a_power_cut(void *arg) {
+    struct side *s = arg;
+    struct peer *b = hub_peer(s->hub, (iom_id){1}, "b");
+    hub_post(b, body(s, POST_TYPE, 1));
+    wait_ms(s, 20);
+    assert_int_equal(side[1].got[0], 1);
+    node_power_cut(side[1].node);
+    wait_ms(s, 20);
+    side[1].incarnation++;
+    side[1].epoch = 8;
+    side[1].got[0] = 0;
+    node_start(side[1].node, serve, &side[1]);
+    wait_ms(s, 20);
+    env_spawn(env_of(&side[1]), "greets", greet_a, NULL);
+    wait_ms(s, 100);
+    hub_set_epoch(s->hub, 8);
+    for (uint64_t n = 1; n <= 10; n++) hub_post(b, body(s, POST_TYPE, n));
+    wait_ms(s, 400);
+    assert_int_equal(side[1].got[0], 10);
+    done = true;
+}
+
+static void posts_after_a_silent_death(void **state) {
+    begin(6, 0);
+    run(post_over_a_power_cut, &side[0], SEC(10));
+    world_destroy(w);
+}
+
 // ---- calls and casts over broken connections, and nothing leaks -----------------------------------------------------
 static uint32_t answered, failed, open_callers;
 
@@ -416,7 +447,7 @@ int main(void) {
         cmocka_unit_test(greetings_and_calls), cmocka_unit_test(another_cluster_is_refused),
         cmocka_unit_test(who_is_no_iom_has_no_stream),
         cmocka_unit_test(epochs_deadlines_cancelling), cmocka_unit_test(calls_to_one_that_dies),
-        cmocka_unit_test(posts_arrive_once_in_order), cmocka_unit_test(posts_and_epochs),
+        cmocka_unit_test(posts_arrive_once_in_order), cmocka_unit_test(posts_and_epochs), cmocka_unit_test(posts_after_a_silent_death),
         cmocka_unit_test(all_calls_end), cmocka_unit_test(garbage_closes), cmocka_unit_test(short_body_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
