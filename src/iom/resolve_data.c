@@ -116,6 +116,8 @@ err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct co
         d->s.spot[b] = new[b];
         d->row_version[b] = version;
     }
+    d->version = MAX(d->version, (version + 1) & ~1ull); // the next freeze counts on from here, or a version would mean two contents
+    d->settled = d->version;
     row_batch_chunk(batch, &d->s);
     row_batch_cnode2(batch, d->s.o);
     if (ends) {
