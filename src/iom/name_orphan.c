@@ -184,7 +184,9 @@ err co_orphans_load(struct names *n) {
 }
 
 static void orphan_goes(struct names *n, struct handle h, enum orphan_state state) {
-    if (state == ORPHAN_GOING) orphan_note(n, h);
+    if (state != ORPHAN_GOING) return;
+    if (truncate_open(n, h) != NULL) n->orphans_waiting = true; // the truncate ends after the rows: later
+    else orphan_note(n, h);
 }
 
 err co_orphans_recover(struct names *n) {

@@ -130,7 +130,7 @@ err co_members_discard(struct names *n, struct handle h, const struct refmap *m,
 err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len,
                     uint32_t truncates) {
     struct fan f = {.n = n, .h = h, .map = *m, .from = off, .len = len, .truncates = truncates, .zero = true};
-    return len == 0 ? OK : co_fan_out(&f);
+    return co_fan_out(&f); // also if there is nothing to zero: members wait for it
 }
 
 // ---- a truncate
@@ -138,7 +138,7 @@ static err co_truncate_members(struct names *n, struct handle h, const struct re
                                uint32_t truncates) {
     uint64_t stripe = geo_data(m) * refmap_quantum(m);
     err e = co_members_discard(n, h, m, geo_segs_of_size(m, size), truncates, false);
-    return e == OK ? co_members_zero(n, h, m, size, ROUND_UP(size, stripe) - size, truncates) : e;
+    return e == OK && size > 0 ? co_members_zero(n, h, m, size, ROUND_UP(size, stripe) - size, truncates) : e;
 }
 
 static struct key truncate_record_key(struct handle h) {

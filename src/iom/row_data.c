@@ -184,7 +184,8 @@ static err co_prepare(struct dseg *d, const struct change *c) {
     for (;;) {
         if (r->stopping) return ERR_STOPPED;
         if (r->broken != OK) return r->broken;
-        if (d->s.dead) return ERR_TRUNCATED;
+        if (d->s.dead || c->truncates < d->s.o->truncates) return ERR_TRUNCATED;
+        if (d->s.o->gone) return ERR_STALE;
         if (d->pending & rows) {
             co_wait(r->env, &d->s.q, "row: first delta unanswered");
             continue;

@@ -123,6 +123,7 @@ static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, b
     o->gone = gone || o->gone;
     o->truncates = MAX(o->truncates, truncates);
     o->durable_end = o->end_wanted = 0;
+    o->cut_open = !gone && from_seg > 0; // until the zeroing that follows (name_truncate.c)
     o->cut[o->cuts % ROW_CUTS].count = truncates;
     o->cut[o->cuts % ROW_CUTS].from_seg = from_seg;
     o->cuts++;
@@ -174,16 +175,24 @@ static err co_zero_in_memory(struct object *o, uint64_t off, uint64_t len, uint6
     return e;
 }
 
+// Nothing that is dirty reaches beyond the cut any more.
+static void cut_closed(struct object *o) {
+    o->cut_open = false;
+    LIST_FOR(&o->unsettled, n) row_d_unblocked(LIST_ENTRY(n, struct dseg, unsettled));
+}
+
 static err co_zero(struct object *o, uint64_t off, uint64_t len, uint32_t truncates) {
     err e = co_row_object_load(o);
-    if (e != OK || !len) return e;
+    if (e != OK) return e;
     if (o->gone) return ERR_STALE;
     if (truncates < o->truncates) return ERR_TRUNCATED;
+    if (!len) return cut_closed(o), OK;
     struct waitlist w = {0};
     uint32_t per_chunk = geo_segs_per_chunk(&o->map);
     uint64_t first = geo_locate(&o->map, off).stripe * per_chunk, last = (geo_locate(&o->map, off + len - 1).stripe + 1) * per_chunk - 1;
     e = co_zero_in_tree(o, off, len, first, last, &w);
     if (e == OK) e = co_zero_in_memory(o, off, len, first, last, &w);
+    if (e == OK) cut_closed(o);
     err settled = co_row_wait(o->r, &w);
     return e == OK ? settled : e;
 }

@@ -106,7 +106,7 @@ struct round {
 static bool can_freeze(struct dseg *d) {
     if (d->s.dead || !d->dirty.mask || d->state != D_IDLE || d->pending) return false;
     if (d->dirty_end <= d->s.o->durable_end || mutant(MUTANT_END)) return true;
-    ask_end(d->s.o, d->dirty_end);
+    if (!d->s.o->cut_open) ask_end(d->s.o, d->dirty_end);
     return false;
 }
 

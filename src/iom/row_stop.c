@@ -78,6 +78,10 @@ static err co_hold(struct rows *r) {
         else if (!mutant(MUTANT_HELD)) add_parity(&h, row_p(s));
     }
     err e = OK;
+    for (uint32_t i = 0; i < h.len && e == OK; i++) {
+        e = co_row_object_load(h.v[i].s->o);
+        h.v[i].u.truncates = h.v[i].s->o->truncates;
+    }
     for (uint32_t i = 0; i < h.len && e == OK; i += HOLD_RECORDS) e = co_put(&h, i, MIN(i + HOLD_RECORDS, h.len));
     if (e == OK) e = co_store_sync(r->store, store_now(r->store));
     mem_free(r->env->mem, h.v);
