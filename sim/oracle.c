@@ -140,9 +140,11 @@ static void push_write(struct oracle *o, struct oblock *b, uint32_t from, uint32
     uint8_t content[BLOCK_BYTES];
     struct version *last = b->newest, *v = b->uncertain ? b->oldest : b->newest;
     for (;; v = v->next) {
-        memcpy(content, v->data, BLOCK_BYTES);
-        memcpy(content + from, data, to - from);
-        push(o, b, content, v, op);
+        if (v->readable || !b->uncertain) { // what has been ruled out since the last crash is not what lies there
+            memcpy(content, v->data, BLOCK_BYTES);
+            memcpy(content + from, data, to - from);
+            push(o, b, content, v, op);
+        }
         if (v == last) return;
     }
 }
