@@ -99,25 +99,28 @@ static void names_stop_task(void *arg) {
 }
 
 // Both at once: tasks of each wait for the other, and end because both have been told.
-static void co_stop_both(struct iom *i) {
+static err co_stop_both(struct iom *i) {
     struct stopping s = {.i = i};
     group_init(&s.done);
     group_add(&s.done);
     env_spawn(i->env, "iom: names stop", names_stop_task, &s);
-    co_rows_stop(i->rows, true);
+    err held = co_rows_stop(i->rows, true);
     err e = co_group_wait(i->env, &s.done, "iom: names stop");
     ASSERT(e == OK);
+    return held;
 }
 
 static err co_instance_down(struct iom *i) {
     cancel_instance(i);
-    co_stop_both(i);
+    err held = co_stop_both(i);
     while (i->requests) co_wait(i->env, &i->idle, "iom: the last request leaves the instance");
     rows_destroy(i->rows);
     names_destroy(i->names);
     struct store *s = i->store;
     instance_forget(i);
-    err e = co_store_close(s);
+    err e = OK;
+    if (held) co_store_abandon(s); // something is lost: it must not look like a clean end
+    else e = co_store_close(s);
     if (e) LOG(i->env, TRACE_ERROR, "the store %s could not be closed: %s", i->config->disk_path, err_text(e));
     return e;
 }

@@ -9,7 +9,8 @@ static struct msg *port_msg(void *ctx, uint16_t type, uint32_t body_len) { retur
 static void port_post(void *ctx, iom_id to, struct msg *m) {
     struct iom *i = ctx;
     ASSERT(to.n != i->self.n && i->peer[to.n]);
-    hub_post(i->peer[to.n], m);
+    if (i->cancelled) msg_free(m); // the service it belongs to is over: under the next epoch it would follow a gap
+    else hub_post(i->peer[to.n], m);
 }
 
 static bool worth_repeating(err e) {

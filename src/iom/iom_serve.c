@@ -218,7 +218,7 @@ static void on_call(void *ctx, struct inbound *in) {
 // ---- posts and casts
 static void on_post(void *ctx, iom_id from, struct msg *m) {
     struct iom *i = ctx;
-    if (!i->rows) msg_free(m); // of an epoch that is over: the hub's epoch changes before there is an instance again
+    if (!i->rows || i->cancelled) msg_free(m); // of an epoch that is over: the hub's epoch changes before there is an instance again
     else if (m->type == MSG_MIRROR || m->type == MSG_MIRROR_ACK) names_receive(i->names, from, m);
     else rows_receive(i->rows, from, m);
 }

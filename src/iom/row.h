@@ -28,7 +28,7 @@ struct rows_port {
 };
 struct rows *rows_create(struct env *e, struct store *s, iom_id self, const struct rows_port *port, const struct rows_config *c);
 void rows_destroy(struct rows *r);       // drops memory; nothing is written (tasks of its own have been told to end and are awaited by co_rows_stop)
-void co_rows_stop(struct rows *r, bool harden); // ends its tasks; harden: then everything held is made durable as far as that needs nobody else (D: what is
+err co_rows_stop(struct rows *r, bool harden); // ends its tasks; an error: not all that was held is on disk; harden: then everything held is made durable as far as that needs nobody else (D: what is
                                                 // dirty, as UPDATEs; P: what it holds of each D, as HELD records), nothing is completed, no old place released
 
 // ---- service (array running)

@@ -96,12 +96,13 @@ static void wake_everybody(struct rows *r) {
     row_slots_wake(r);
 }
 
-void co_rows_stop(struct rows *r, bool harden) {
+err co_rows_stop(struct rows *r, bool harden) {
     r->stopping = true;
     row_deltas_abandon(r);
     wake_everybody(r);
     while (r->tasks > 0 || r->inside > 0) co_wait(r->env, &r->stop_q, "rows: stopping");
-    if (!harden || r->broken != OK) return;
+    if (!harden || r->broken != OK) return r->broken;
     err e = co_hold(r);
     if (e != OK) LOG(r->env, TRACE_ERROR, "rows: what memory held could not be hardened: %s", err_text(e));
+    return e;
 }
