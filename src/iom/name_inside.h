@@ -274,7 +274,8 @@ void orphan_note(struct names *n, struct handle h);                   // it may 
 MUST_USE err co_orphans_load(struct names *n);
 MUST_USE err co_orphans_recover(struct names *n);
 void co_orphans_settle(struct names *n); // housekeeper: sessions are settled
-MUST_USE err co_truncate(struct request *r, struct cnode *c, uint64_t size, void (*alter)(void *arg, struct cnode *c), void *arg);
+MUST_USE err co_truncate(struct request *r, struct cnode *c, const struct req_setattr *q, uint64_t now_ns);
+void setattr_alter(const struct req_setattr *q, uint64_t now_ns, struct cnode *c); // all but the size
 struct hold *truncate_open(struct names *n, struct handle h); // NULL: none is under way
 // A truncate is under way and its INTENT durable: *size is the object's durable end for those who know the new count.
 // ERR_TRUNCATED for an older one.

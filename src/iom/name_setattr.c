@@ -42,22 +42,15 @@ uint64_t object_number(const struct names *n, struct handle h) {
     return n->recent[handle_hash(h) % ARRAY_LEN(n->recent)];
 }
 
-struct altering {
-    const struct req_setattr *q;
-    uint64_t now;
-};
-
-static void alter(void *arg, struct cnode *c) {
-    const struct altering *a = arg;
-    const struct req_setattr *q = a->q;
+void setattr_alter(const struct req_setattr *q, uint64_t now_ns, struct cnode *c) {
     uint32_t valid = le32_get(q->valid);
     if (valid & SETATTR_MODE) c->mode = le32_get(q->mode) & 07777;
     if (valid & SETATTR_UID) c->uid = le32_get(q->uid);
     if (valid & SETATTR_GID) c->gid = le32_get(q->gid);
-    if (valid & SETATTR_SIZE) c->mtime_ns = a->now;
+    if (valid & SETATTR_SIZE) c->mtime_ns = now_ns;
     if (valid & SETATTR_ATIME) c->atime_ns = le64_get(q->atime_ns);
     if (valid & SETATTR_MTIME) c->mtime_ns = le64_get(q->mtime_ns);
-    c->ctime_ns = a->now;
+    c->ctime_ns = now_ns;
     c->change++;
 }
 
@@ -67,23 +60,23 @@ static err size_allowed(const struct cnode *c, uint64_t size) {
     return size > OBJECT_BYTES_MAX ? ERR_FBIG : OK;
 }
 
-static err co_setattr_once(struct request *r, struct handle h, struct altering *a) { // ERR_CONFLICT: once more
+static err co_setattr_once(struct request *r, struct handle h, const struct req_setattr *q, uint64_t now_ns) { // ERR_CONFLICT: once more
     struct names *n = r->n;
     struct lockset locks;
     struct cnode c;
-    bool sized = le32_get(a->q->valid) & SETATTR_SIZE;
-    uint64_t size = le64_get(a->q->size);
+    bool sized = le32_get(q->valid) & SETATTR_SIZE;
+    uint64_t size = le64_get(q->size);
     err e = co_look_object(n, h);
     if (e == OK) e = co_object_lock(n, h, &locks, &c);
     if (e != OK) return e;
     if (sized) e = size_allowed(&c, size);
     if (e == OK && sized && size < c.size) {
         lockset_release(n, &locks);
-        return co_truncate(r, &c, size, alter, a);
+        return co_truncate(r, &c, q, now_ns);
     }
     if (e == OK) {
         if (sized) c.size = size;
-        alter(a, &c);
+        setattr_alter(q, now_ns, &c);
         request_attr(r, &c);
         e = co_object_put(r, &c);
     }
@@ -94,9 +87,9 @@ static err co_setattr_once(struct request *r, struct handle h, struct altering *
 
 err co_name_setattr(struct request *r) {
     const struct req_setattr *q = (const void *)r->m->body;
-    struct altering a = {q, env_wall_ns(r->n->env)};
+    uint64_t now_ns = env_wall_ns(r->n->env);
     err e;
-    do e = co_setattr_once(r, wire_handle_at(&q->handle), &a);
+    do e = co_setattr_once(r, wire_handle_at(&q->handle), q, now_ns);
     while (e == ERR_CONFLICT);
     return e;
 }

@@ -145,14 +145,15 @@ static struct key truncate_record_key(struct handle h) {
     return key_make(KIND_INTENT, truncate_id(h).b, ROLE_TRUNCATE);
 }
 
-static err co_truncate_begin(struct names *n, struct cnode *c, uint64_t size) { // ERR_CONFLICT: nothing to cut any more
+static err co_truncate_begin(struct names *n, struct cnode *c, const struct req_setattr *q, uint64_t now_ns) { // ERR_CONFLICT: nothing to cut any more
     struct lockset locks;
+    uint64_t size = le64_get(q->size);
     err e = co_object_lock(n, c->h, &locks, c);
     if (e != OK) return e;
     if (size >= c->size) e = ERR_CONFLICT;
     uint64_t number = 0;
     if (e == OK) {
-        struct rec_truncate rec = {.size = le64_of(size), .truncates = le32_of(c->truncates + 1)};
+        struct rec_truncate rec = {.size = q->size, .truncates = le32_of(c->truncates + 1), .now_ns = le64_of(now_ns), .asked = *q};
         wire_handle_put(&rec.handle, c->h);
         refmap_put(rec.map.b, &c->map);
         struct intent_id id = truncate_id(c->h);
@@ -170,9 +171,9 @@ static err co_truncate_begin(struct names *n, struct cnode *c, uint64_t size) { 
     return e;
 }
 
-// The last batch; `r` and `change` are absent after a restart.
-static err co_truncate_end(struct names *n, struct request *r, struct handle h, uint64_t size, uint32_t truncates,
-                           void (*change)(void *arg, struct cnode *c), void *arg) {
+// The last batch: size, count, what else was asked for, and the reply in its slot.
+static err co_truncate_end(struct request *r, struct handle h, const struct req_setattr *q, uint64_t now_ns, uint32_t truncates) {
+    struct names *n = r->n;
     struct lockset locks = {.len = 0};
     struct cnode c;
     lockset_add(&locks, h);
@@ -183,21 +184,13 @@ static err co_truncate_end(struct names *n, struct request *r, struct handle h, 
         struct key k = cnode_key(h), intent = truncate_record_key(h);
         struct batch *b = batch_new(n->store);
         batch_urgent(b);
-        c.size = size;
+        c.size = le64_get(q->size);
         c.truncates = truncates;
-        if (change != NULL)
-            change(arg, &c);
-        else
-            c.change++, c.mtime_ns = c.ctime_ns = env_wall_ns(n->env);
+        setattr_alter(q, now_ns, &c);
         batch_put(b, TREE_META, &k, &rec, cnode_encode(&c, &rec));
         batch_del(b, TREE_META, &intent);
-        if (r != NULL) {
-            request_attr(r, &c);
-            e = co_request_commit(r, b);
-        } else {
-            uint64_t number;
-            e = co_mirror_commit(n, b, &number);
-        }
+        request_attr(r, &c);
+        e = co_request_commit(r, b);
         if (e == OK) object_changed(n, h, n->mirror.number);
     }
     if (e == OK) hold_free(n, truncate_key(h), false);
@@ -205,12 +198,11 @@ static err co_truncate_end(struct names *n, struct request *r, struct handle h, 
     return e;
 }
 
-err co_truncate(struct request *r, struct cnode *c, uint64_t size, void (*change)(void *arg, struct cnode *c),
-                void *arg) {
+err co_truncate(struct request *r, struct cnode *c, const struct req_setattr *q, uint64_t now_ns) {
     struct names *n = r->n;
-    err e = co_truncate_begin(n, c, size);
-    if (e == OK) e = co_truncate_members(n, c->h, &c->map, size, c->truncates + 1);
-    return e == OK ? co_truncate_end(n, r, c->h, size, c->truncates + 1, change, arg) : e;
+    err e = co_truncate_begin(n, c, q, now_ns);
+    if (e == OK) e = co_truncate_members(n, c->h, &c->map, le64_get(q->size), c->truncates + 1);
+    return e == OK ? co_truncate_end(r, c->h, q, now_ns, c->truncates + 1) : e;
 }
 
 // ---- after a restart
@@ -245,6 +237,19 @@ err co_truncates_load(struct names *n) {
     return e == ERR_NOENT ? OK : e;
 }
 
+// The request again, as its record has it; its session may be over.
+static err co_truncate_end_again(struct names *n, struct handle h, const struct rec_truncate *rec) {
+    struct request *r = mem_alloc(n->mem, sizeof *r);
+    r->n = n;
+    r->head = &rec->asked.h;
+    r->session = session_find(n, r->head->session);
+    r->slot = le32_get(r->head->slot);
+    r->seq = r->session != NULL ? le64_get(r->head->seq) : 0;
+    err e = co_truncate_end(r, h, &rec->asked, le64_get(rec->now_ns), le32_get(rec->truncates));
+    mem_free(n->mem, r);
+    return e;
+}
+
 // `finish` false: discards alone, before rows are resolved, for what is cut is not to be resolved. True: zeroes the
 // rest of the last stripe, through the update protocol and so after resolution, and ends the truncate.
 err co_truncates_recover(struct names *n, bool finish) {
@@ -259,7 +264,7 @@ err co_truncates_recover(struct names *n, bool finish) {
         e = refmap_at(&m, rec.map.b);
         if (e == OK && !finish) e = co_members_discard(n, h, &m, geo_segs_of_size(&m, size), truncates, false);
         if (e == OK && finish) e = co_truncate_members(n, h, &m, size, truncates);
-        if (e == OK && finish) e = co_truncate_end(n, NULL, h, size, truncates, NULL, NULL);
+        if (e == OK && finish) e = co_truncate_end_again(n, h, &rec);
         if (e != OK) return e;
     }
     return e == ERR_NOENT ? OK : e;

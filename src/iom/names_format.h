@@ -49,7 +49,8 @@ struct rec_orphan { uint8_t state, reserved[7]; };
 
 #define ROLE_OWNER 0u
 #define ROLE_TRUNCATE 0x100u
-struct rec_truncate { struct wire_handle handle; struct wire_map map; le64 size; le32 truncates; le32 reserved; };
+// asked: the request, with its session, slot and sequence, so that recovery does all of it, once, and a retry finds its reply.
+struct rec_truncate { struct wire_handle handle; struct wire_map map; le64 size; le32 truncates; le32 reserved; le64 now_ns; struct req_setattr asked; };
 
 // ---- intents: an operation over several IOMs is a list of steps, each at the starter of what it touches
 enum step_kind {
