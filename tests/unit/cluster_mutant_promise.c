@@ -5,13 +5,13 @@
 #include "cluster_register_story.h"
 
 static void is_found(void **state) {
-    for (uint64_t seed = 0; seed < 200; seed++) {
+    for (uint64_t seed = 0; seed < 1500; seed++) {
         const char *fault = story_run(seed, (uint8_t)(3 + seed % 4), SEC(4));
         if (!fault) continue;
         print_message("seed %llu: %s\n", (unsigned long long)seed, fault);
         return;
     }
-    fail_msg("200 seeds saw nothing");
+    fail_msg("1500 seeds saw nothing");
 }
 
 int main(void) {
