@@ -71,9 +71,10 @@ static uint32_t map_block_crc(const struct map_block *b, uint32_t seed) {
     return crc32c(seed, &b->index, BLOCK_BYTES - 4);
 }
 
-bool space_load_group(struct space *sp, uint32_t g, const struct map_block *b, uint32_t seed) {
+bool space_load_group(struct space *sp, uint32_t g, uint8_t copy, const struct map_block *b, uint32_t seed) {
     if (le32_get(b->crc) != map_block_crc(b, seed) || le32_get(b->index) != g) return false;
-    sp->group[g] = (struct space_group){.crc = le32_get(b->crc), .stale = true, .busy = sp->group[g].busy};
+    sp->group[g] = (struct space_group){.stale = true, .busy = sp->group[g].busy};
+    sp->group[g].crc[copy] = le32_get(b->crc); // the other is written whole by the next checkpoint: stale
     for (uint32_t w = 0; w < MAP_WORDS; w++) {
         uint64_t i = (uint64_t)g * MAP_WORDS + w, v = le64_get(b->words[w]);
         if (v & sp->busy[i]) return false; // beyond the end
@@ -86,17 +87,17 @@ bool space_load_group(struct space *sp, uint32_t g, const struct map_block *b, u
     }
     return true;
 }
-void space_encode_group(struct space *sp, uint32_t g, uint64_t generation, uint32_t seed, struct map_block *b) {
+void space_encode_group(struct space *sp, uint32_t g, uint8_t copy, uint64_t generation, uint32_t seed, struct map_block *b) {
     b->index = le32_of(g);
     b->generation = le64_of(generation);
     for (uint32_t w = 0; w < MAP_WORDS; w++) b->words[w] = le64_of(sp->next[(uint64_t)g * MAP_WORDS + w]);
-    sp->group[g].crc = map_block_crc(b, seed);
-    b->crc = le32_of(sp->group[g].crc);
+    sp->group[g].crc[copy] = map_block_crc(b, seed);
+    b->crc = le32_of(sp->group[g].crc[copy]);
 }
-uint32_t space_map_crc(const struct space *sp) {
+uint32_t space_map_crc(const struct space *sp, uint8_t copy) {
     uint32_t crc = 0;
     for (uint32_t g = 0; g < sp->groups; g++) {
-        le32 c = le32_of(sp->group[g].crc);
+        le32 c = le32_of(sp->group[g].crc[copy]);
         crc = crc32c(crc, &c, sizeof c);
     }
     return crc;

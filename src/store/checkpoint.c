@@ -80,7 +80,7 @@ static err co_write_map(struct store *s, const struct super_block *sb) {
         for (uint32_t k = 0; k < MAP_PIECE_BLOCKS && g < s->space.groups; g++) {
             if (!s->space.group[g].writing) continue;
             uint8_t *block = buf->data + k++ * BLOCK_BYTES;
-            space_encode_group(&s->space, g, generation, s->j.seed, (struct map_block *)block);
+            space_encode_group(&s->space, g, sb->map_copy, generation, s->j.seed, (struct map_block *)block);
             io_set_add(&set, DISK_WRITE, at + g, block, 1);
         }
         e = co_io_set_wait(&set, "checkpoint: map write");
@@ -99,7 +99,7 @@ static err co_write_all(struct store *s, struct super_block *sb) {
     err e = co_io_set_wait(&pages, "checkpoint: page write");
     if (e != OK || map != OK) return store_fail(s, "a checkpoint cannot be written", e != OK ? e : map);
     for (uint32_t i = 0; i < s->ckpt.pages_len; i++) tcache_end_write(s, s->ckpt.pages[i]);
-    sb->map_crc = le32_of(space_map_crc(&s->space));
+    sb->map_crc = le32_of(space_map_crc(&s->space, sb->map_copy));
     return journal;
 }
 

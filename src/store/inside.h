@@ -22,7 +22,7 @@
 // ---- the allocator (alloc.c)
 struct space_group { // one map block
     uint32_t busy;   // bits set in `busy`
-    uint32_t crc;    // of the map block as the newest superblock's copy has it
+    uint32_t crc[2]; // of its map block in either copy: the generation within differs even where the bits do not
     bool dirty;      // `cur` changed since the last checkpoint began
     bool stale;      // the copy that is not current lacks the last checkpoint's change
     bool writing;    // belongs to the checkpoint under way
@@ -46,10 +46,10 @@ struct space {
 };
 void space_init(struct space *sp, struct mem *m, uint64_t first_block, uint64_t blocks);
 void space_fini(struct space *sp, struct mem *m);
-bool space_load_group(struct space *sp, uint32_t g, const struct map_block *b, uint32_t seed); // false: damaged
-void space_encode_group(struct space *sp, uint32_t g, uint64_t generation, uint32_t seed,
+bool space_load_group(struct space *sp, uint32_t g, uint8_t copy, const struct map_block *b, uint32_t seed); // false: damaged
+void space_encode_group(struct space *sp, uint32_t g, uint8_t copy, uint64_t generation, uint32_t seed,
                         struct map_block *b); // of `next`
-uint32_t space_map_crc(const struct space *sp);
+uint32_t space_map_crc(const struct space *sp, uint8_t copy);
 uint32_t space_take_run(struct space *sp, uint64_t *cursor, uint32_t want, uint64_t *block); // 0: nothing is free
 void space_untake(struct space *sp, uint64_t block, uint32_t blocks);
 bool space_name(struct space *sp, uint64_t block, uint32_t blocks); // false: not possible (replay of garbage)

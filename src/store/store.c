@@ -84,11 +84,11 @@ static err co_load_map(struct store *s) {
         uint32_t n = MIN(64, s->space.groups - g);
         e = co_disk_read(s->d, (at + g) * BLOCK_BYTES, buf->data, n * BLOCK_BYTES);
         for (uint32_t k = 0; k < n && e == OK; k++, g++)
-            if (!space_load_group(&s->space, g, (const struct map_block *)(buf->data + k * BLOCK_BYTES), s->j.seed))
+            if (!space_load_group(&s->space, g, s->sb.map_copy, (const struct map_block *)(buf->data + k * BLOCK_BYTES), s->j.seed))
                 e = ERR_CHECKSUM;
     }
     buf_unref(buf);
-    if (e == OK && space_map_crc(&s->space) != le32_get(s->sb.map_crc)) e = ERR_CHECKSUM;
+    if (e == OK && space_map_crc(&s->space, s->sb.map_copy) != le32_get(s->sb.map_crc)) e = ERR_CHECKSUM;
     if (e != OK) LOG(s->e, TRACE_ERROR, "store: the allocator's map cannot be read: %s", err_text(e));
     return e;
 }

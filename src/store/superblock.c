@@ -146,11 +146,11 @@ static err co_format_map(struct disk *d, struct super_block *sb, struct buf *buf
     for (uint64_t g = 0; g < n && e == OK;) {
         uint32_t k = 0;
         for (; k < 64 && g + k < n; k++)
-            space_encode_group(&none, (uint32_t)(g + k), 1, seed, (struct map_block *)(buf->data + k * BLOCK_BYTES));
+            space_encode_group(&none, (uint32_t)(g + k), 0, 1, seed, (struct map_block *)(buf->data + k * BLOCK_BYTES));
         e = co_disk_write(d, (at + g) * BLOCK_BYTES, buf->data, k * BLOCK_BYTES);
         g += k;
     }
-    crc_of_crcs = space_map_crc(&none);
+    crc_of_crcs = space_map_crc(&none, 0);
     space_fini(&none, d->env->mem);
     sb->map_crc = le32_of(crc_of_crcs);
     return e;
