@@ -75,7 +75,7 @@ static void co_end_task(void *arg) {
     err e = r->port.co_end_durable(r->port.ctx, o->h, wanted, count, &end);
     if (e == OK && count == o->truncates) o->durable_end = MAX(o->durable_end, end);
     if (e != OK || end < wanted) { // less than asked for: a truncate is under way, which zeroes what lies beyond
-        LOG(r->env, TRACE_INFO, "rows: no durable end for object %u/%llx: %s", o->h.starter, (unsigned long long)o->h.index, err_text(e));
+        LOG(r->env, TRACE_DEBUG, "rows: no durable end for object %u/%llx: %s", o->h.starter, (unsigned long long)o->h.index, err_text(e));
         co_wait_until(r->env, &r->stop_q, env_now_ns(r->env) + END_RETRY_NS, "row: asks for the end again");
     }
     o->asking_end = false;
