@@ -232,7 +232,7 @@ struct ofsync *ofile_fsync_begin(struct ofile *f) {
     s->crash = f->oracle->crashes;
     s->size = f->size;
     for (uint32_t i = 0; i < ORACLE_FILE_BLOCKS; i++)
-        for (struct version *v = f->block[i].oldest; v; v = v->next)
+        for (struct version *v = f->block[i].uncertain ? NULL : f->block[i].oldest; v; v = v->next) // uncertain: which one it makes durable is not known
             if (v->acked) s->upto[i] = v->number;
     return s;
 }
