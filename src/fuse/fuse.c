@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ struct fcall *fcall_new(struct fuse_face *f, fuse_req_t req, void (*co_run)(stru
     c->f = f;
     c->req = req;
     c->co_run = co_run;
+    c->pid = ctx->pid;
     c->op.cred = (struct mx_cred){ctx->uid, ctx->gid};
     f->calls++;
     return c;
@@ -41,6 +43,7 @@ static void pause_or_go_on(struct fuse_face *f) {
 
 static void fcall_free(struct fcall *c) {
     struct fuse_face *f = c->f;
+    timer_cancel(f->env, &c->dying);
     buf_unref(c->data.buf);
     mem_free(f->env->mem, c->name);
     mem_free(f->env->mem, c->name2);
@@ -49,10 +52,30 @@ static void fcall_free(struct fcall *c) {
     pause_or_go_on(f);
 }
 
-static void on_interrupt(fuse_req_t req, void *arg) {
-    struct fcall *c = arg;
-    mx_cancel(c->f->mx, &c->op);
+// Whether the kernel has condemned a thread: then SIGKILL is among what is pending, whatever signal it was. A thread we cannot see counts as condemned.
+static bool is_dying(pid_t pid) {
+    char path[64], line[128];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *s = fopen(path, "re");
+    if (!s) return true;
+    bool dying = false;
+    while (!dying && fgets(line, sizeof line, s)) {
+        unsigned long long pending;
+        if (sscanf(line, "SigPnd: %llx", &pending) == 1 || sscanf(line, "ShdPnd: %llx", &pending) == 1) dying = pending >> (SIGKILL - 1) & 1;
+    }
+    fclose(s);
+    return dying;
 }
+
+// The kernel tells us of a first signal, of any kind, and of no further one. A file system is not interrupted by SIGCHLD or an alarm: the operation ends early
+// only for a caller that is about to die, now or later.
+static void look_for_death(void *arg) {
+    struct fcall *c = arg;
+    if (is_dying(c->pid)) mx_cancel(c->f->mx, &c->op);
+    else timer_set(c->f->env, &c->dying, env_now_ns(c->f->env) + FUSE_DEATH_LOOK_NS, look_for_death, c);
+}
+
+static void on_interrupt(fuse_req_t req, void *arg) { look_for_death(arg); }
 
 static void fcall_task(void *arg) {
     struct fcall *c = arg;

@@ -7,6 +7,7 @@
 
 #define FUSE_CALLS_MAX 256u       // requests under way; beyond it the kernel's queue waits
 #define FUSE_READS_PER_TURN 32     // before others have their turn
+#define FUSE_DEATH_LOOK_NS MSEC(200)
 #define FUSE_ATTR_SECONDS 1.0     // how long the kernel may believe attributes and names: what another mount did shows after it at the latest
 #define FUSE_WRITE_HEADER 80u     // fuse_in_header + fuse_write_in: where a write's data begins in its request
 
@@ -34,6 +35,8 @@ struct fcall {
     fuse_req_t req;
     struct mx_op op;
     void (*co_run)(struct fcall *c);
+    pid_t pid;                    // the thread that waits
+    struct timer dying;           // after a signal: looks whether that thread is to die
     fuse_ino_t ino, ino2;
     struct handle h, h2;
     char *name, *name2;
