@@ -177,8 +177,10 @@ static err co_with_dseg(struct rows *r, const struct todo *t, err (*co_fn)(struc
 }
 
 static err co_settled_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) ? co_finish(d, RESOLVE_SETTLED, false) : OK; }
+// model: R_SETTLED
 static err co_settled_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_settled_fn) : OK; }
 static err co_complete_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) ? co_finish(d, RESOLVE_DECIDE, false) : OK; }
+// model: R_COMPLETE
 static err co_complete_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_complete_fn) : OK; }
 
 // ---- phase 2 --------------------------------------------------------------------------------------------------------
@@ -211,6 +213,7 @@ static err co_send_held(struct rows *r, const struct todo *t, struct object *o) 
     return e;
 }
 
+// model: R_DROP_HELD
 static err co_drop_held(struct rows *r, const struct todo *t) {
     struct batch *batch = batch_new(r->store);
     struct key k = row_key(KIND_UPDATE, t->h, t->number);
@@ -256,10 +259,12 @@ static err co_end_own(struct rows *r, const struct todo *t) { return is_first_of
 // ---- phase 4 --------------------------------------------------------------------------------------------------------
 
 static err co_enter_fn(struct dseg *d, const struct todo *t) { return co_finish(d, RESOLVE_ENTER, true); }
+// model: R_FINISH
 static err co_enter_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_enter_fn) : OK; }
 
 // ---- phase 5 --------------------------------------------------------------------------------------------------------
 
+// model: R_SERVE
 static err co_none_left(struct rows *r, const struct todo *t) {
     LOG(r->env, TRACE_ERROR, "resolve: an update of segment %llx of object %u/%llx is left", (unsigned long long)t->number, t->h.starter, (unsigned long long)t->h.index);
     return ERR_FORMAT;
@@ -282,6 +287,7 @@ static err co_phase(struct rows *r, uint32_t phase) {
     }
 }
 
+// model: R_PHASE
 err co_rows_recover(struct rows *r, uint32_t phase) {
     if (r->stopping) return ERR_STOPPED;
     r->inside++;

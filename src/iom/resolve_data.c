@@ -94,6 +94,7 @@ static err co_commit_sync(struct rows *r, struct batch *batch) {
 }
 
 // (b), the one without: its block is D's old one xor the delta that P reconstructed. An UPDATE of a later version stays; of this one it ends here.
+// model: R_TAKE
 err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct contents *delta) {
     struct rows *r = d->s.r;
     row_mask rows = le16_get(q->rows), todo = 0;
@@ -137,6 +138,7 @@ static bool has_held(const struct dseg *d, const struct update *u, row_mask good
 
 // What P held of this D at the stop becomes D's UPDATE again, over its newest block. Versions before it are named by nobody any more (phase 0 has
 // decided them), so one version serves all rows.
+// model: R_HELD
 err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct contents *delta) {
     struct rows *r = d->s.r;
     row_mask rows = le16_get(q->rows), good = 0, todo = 0;
@@ -168,6 +170,7 @@ err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct co
 }
 
 // The second layer (what lay over the version in flight at the stop) over the first, as one UPDATE at its version. Synced by the phase.
+// model: R_LAYERS
 err co_resolve_layers(struct dseg *d) {
     struct rows *r = d->s.r;
     struct update low = {.role = ROW_DATA, .k = d->k}, high;

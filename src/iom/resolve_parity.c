@@ -47,6 +47,7 @@ static void p_clean_forget(struct pseg *p, row_mask rows) {
 }
 
 // P's UPDATE ends: these rows are settled, the others stay as they were. Durable on return.
+// model: R_CONCLUDE
 static err co_conclude(struct pseg *p, const struct update *u, row_mask forward) {
     struct rows *r = p->s.r;
     struct batch *batch = batch_new(r->store);
@@ -77,6 +78,7 @@ static bool part_has(const struct update *u, unsigned i, const struct asked *a, 
 
 struct verdict { row_mask forward; row_mask without[ROW_PARTS_MAX]; }; // without[i]: rows that only participant i lacks
 
+// model: R_DECIDE
 static struct verdict judge(const struct update *u, row_mask durable, const struct asked *v) {
     struct verdict x = {0};
     if (mutant(MUTANT_B)) return x;
@@ -176,6 +178,7 @@ static err co_form_next(struct pseg *p, struct update *u, struct asked *v, struc
 }
 
 // An ordinary version: its UPDATE and blocks with one flush, the participants' are on disk already.
+// model: R_ENTER
 static err co_harden_next(struct pseg *p, struct update *u, struct buf *parity) {
     struct rows *r = p->s.r;
     struct runs runs;

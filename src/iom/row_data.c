@@ -56,6 +56,7 @@ void row_d_forget_dirty(struct dseg *d, row_mask rows) {
     if (d->state == D_IDLE) list_remove(&d->unsettled);
 }
 
+// model: D_TAKE_BACK
 static void take_back(struct delta_out *x) {
     struct dseg *d = x->d;
     d->refused++;
@@ -101,6 +102,7 @@ static err refusal_of(const struct row_delta_ack *a, uint32_t n, uint64_t no) {
     return OK;
 }
 
+// model: D_ANSWERED
 void row_delta_ack(struct rows *r, iom_id from, const struct msg *m) {
     if (m->body_len < sizeof(struct row_delta_ack)) return;
     const struct row_delta_ack *a = (const void *)m->body;
@@ -301,6 +303,7 @@ static void became_dirty(struct dseg *d, const struct change *c) {
 }
 
 // One instant: no wait from here to the end.
+// model: D_WRITE
 static err apply(struct dseg *d, const struct change *c) {
     struct rows *r = d->s.r;
     row_mask rows = row_span(c->off, c->len), fresh = rows & (row_mask)~d->dirty.mask;

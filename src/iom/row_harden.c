@@ -110,6 +110,7 @@ static bool can_freeze(struct dseg *d) {
     return false;
 }
 
+// model: D_FREEZE
 static void freeze(struct dseg *d, struct marks *v) {
     d->state = D_HARDENING;
     d->version += 2;
@@ -184,6 +185,7 @@ static err co_harden(struct round *v) {
     return e;
 }
 
+// model: D_HARDENED
 static void tell_hardened(struct round *v) {
     struct rows *r = v->r;
     struct marks marks;

@@ -45,6 +45,7 @@ static void add_block(struct rows *r, struct acc *a, unsigned b, struct buf *buf
     row_layer_set(&a->l, b, c);
 }
 
+// model: P_DELTA
 static err accumulate(struct pseg *p, uint8_t k, uint64_t version, uint64_t end, uint32_t off, struct slice delta) {
     struct rows *r = p->s.r;
     struct acc *a = p->open[k];
@@ -86,6 +87,7 @@ static err delta_take(struct rows *r, const struct row_delta *b, struct slice de
     return e;
 }
 
+// model: P_REFUSE
 static void refuse(struct rows *r, struct rpeer *p, uint64_t no, err e) {
     if (p->refusals == p->refusal_cap) {
         p->refusal_cap = p->refusal_cap ? 2 * p->refusal_cap : 8;
@@ -175,6 +177,7 @@ static void plan(struct pseg *p) {
     }
 }
 
+// model: P_FREEZE
 void row_p_freeze(struct rows *r, iom_id from, const struct row_mark *k) {
     struct seg *s = row_seg_find(r, handle_at(k->handle.b), le64_get(k->seg));
     if (!s || s->role != ROW_PARITY || s->dead || row_cut(s->o, le32_get(k->truncates), s->n)) return;
@@ -206,6 +209,7 @@ static void check_settled(struct pseg *p) {
     row_settle(&p->s);
 }
 
+// model: P_TOLD_HARDENED
 void row_p_hardened(struct rows *r, const struct row_mark *k) {
     struct seg *s = row_seg_find(r, handle_at(k->handle.b), le64_get(k->seg));
     if (!s || s->role != ROW_PARITY || row_cut(s->o, le32_get(k->truncates), s->n)) return;
@@ -284,6 +288,7 @@ static struct content next_parity(struct pseg *p, unsigned b) {
 }
 
 // All that is frozen by now is taken. From here to the commit nothing waits.
+// model: P_FORM
 static void form(struct pseg *p, struct update *u) {
     *u = (struct update){.role = ROW_PARITY, .k = 0xff, .rows = rows_taken(p), .truncates = p->s.o->truncates};
     for (uint8_t k = 0; k < p->n; k++) {
@@ -367,6 +372,7 @@ static void tell_early(struct pseg *p) { // MUTANT_I3
     row_marks_post(&v);
 }
 
+// model: P_HARDENED
 static void co_round(void *arg) {
     struct round *v = arg;
     struct rows *r = v->r;

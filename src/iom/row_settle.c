@@ -61,6 +61,7 @@ void row_settle(struct seg *s) {
     waitq_wake_all(r->env, &r->settle_wake);
 }
 
+// model: D_TOLD_SETTLED
 void row_d_settled(struct rows *r, const struct row_mark *k) {
     struct seg *s = row_seg_find(r, handle_at(k->handle.b), le64_get(k->seg));
     if (!s || s->role != ROW_DATA || row_cut(s->o, le32_get(k->truncates), s->n)) return;
@@ -87,6 +88,7 @@ static void clean_of(struct seg *s, struct layer *from) {
     r->clean_bytes -= had * BLOCK_BYTES;
 }
 
+// model: D_SETTLE
 static void d_record(struct dseg *d, struct batch *batch) {
     struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
     if (!mutant(MUTANT_I2)) row_batch_free(batch, d->s.spot, d->frozen.mask);
@@ -116,6 +118,7 @@ static void d_done(struct dseg *d) {
 
 // ---- P --------------------------------------------------------------------------------------------------------------
 
+// model: P_SETTLE
 static void p_record(struct pseg *p, struct batch *batch) {
     struct key k = row_key(KIND_UPDATE, p->s.o->h, p->s.n);
     if (!mutant(MUTANT_I2)) row_batch_free(batch, p->s.spot, p->forming.mask);

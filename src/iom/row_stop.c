@@ -70,6 +70,7 @@ static err co_put(struct holds *h, uint32_t from, uint32_t to) {
     return e;
 }
 
+// model: STOP_HOLD
 static err co_hold(struct rows *r) {
     struct holds h = {.r = r};
     MAP_FOR(&r->segs, it) {
@@ -96,6 +97,7 @@ static void wake_everybody(struct rows *r) {
     row_slots_wake(r);
 }
 
+// model: STOP_DOWN
 err co_rows_stop(struct rows *r, bool harden) {
     r->stopping = true;
     row_deltas_abandon(r);
