@@ -11,6 +11,8 @@
 #define MX_SLOTS 64u                // requests under way at one IOM that change something
 #define MX_DOUBT_NS MSEC(500)       // an answer that takes longer makes the MX look at the map
 #define MX_TRANSFER_MAX (1u << 20)  // bytes of payload in one READ or WRITE
+#define MX_IDLE_OBJECTS_MAX 1024u   // closed objects kept for the sake of an fsync to come
+#define MX_IDLE_NS SEC(60)          // and how long; by then flushers have long written them out
 #define MX_ATTR_FRESH_NS SEC(1)     // how long a size learned from the starter serves reads at the end of the file
 
 struct mx_slot {
@@ -30,8 +32,10 @@ struct mx_iom {
 struct mx_object {
     struct handle handle;
     struct refmap map;
-    struct list node;                // mx.objects
+    struct list node;                // mx.object_list
     uint32_t refs;                   // mx_files
+    struct list idle;                // mx.idle: refs is 0, but somebody may yet have to be told of a loss
+    uint64_t idle_since_ns;
     uint32_t opens;                  // open files; the starter knows only whether there are any
     bool releasing;                  // and is being told that there are none
     struct waitq released;
@@ -41,12 +45,15 @@ struct mx_object {
     uint32_t truncates;
     uint8_t toughness;
     bool unflushed;                  // written since the last flush(): the starter's mtime and change counter lag
-    bool unsynced;                   // written since the last fsync()
-    uint64_t unsynced_recoveries;    // map.recoveries when that began
+    // As with a local file system (errseq): what an all-crash may have taken is told once to everyone who had the object open, or else to the next who opens it.
+    uint64_t writes, synced;         // begins and ends of writes below toughness 2; how many of these an fsync covered
+    uint64_t lost;                   // recoveries that found writes != synced
+    bool lost_told;                  // the latest of them, to anyone
 };
 struct mx_file {
     struct mx_object *object;
     uint32_t flags;
+    uint64_t lost_seen;              // object.lost when this file was told last
 };
 struct mx {
     struct env *env;
@@ -65,6 +72,8 @@ struct mx {
     struct mx_iom iom[ARRAY_IOMS_MAX];
     struct map objects;              // by handle bytes
     struct list object_list;
+    struct list idle;                // objects kept after their last close, the longest there first
+    uint32_t idle_objects;
     struct mx_stats stats;
 };
 
@@ -91,9 +100,11 @@ void mx_refresher(void *arg);
 void mx_renewer(void *arg);
 
 // ---- object.c
-struct mx_object *mx_object_find(struct mx *m, struct handle h);           // NULL if not open here
+struct mx_object *mx_object_find(struct mx *m, struct handle h);           // NULL if not known here
 struct mx_object *mx_object_get(struct mx *m, const struct attr *a);       // made or referenced
+void mx_object_ref(struct mx *m, struct mx_object *o);
 void mx_object_put(struct mx *m, struct mx_object *o);
+void mx_objects_expire(struct mx *m, uint64_t idle_before_ns); // those that are kept since before then
 void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a);
 void mx_object_change(struct mx_object *o, uint64_t change, bool by_us);
 void mx_attr_decode(struct attr *out, const struct wire_attr *w, err *bad);

@@ -20,6 +20,7 @@ struct mx *mx_create(struct env *e, const struct mx_config *c) {
     waitq_init(&m->map_news);
     waitq_init(&m->map_wanted);
     list_init(&m->object_list);
+    list_init(&m->idle);
     list_init(&m->tries);
     map_init_key32(&m->objects, e->mem);
     struct hub_config h = {.self = {.kind = NODE_MX}, .events = {.call = on_call, .post = on_post, .cast = on_message, .gone = on_gone, .any_epoch = any_epoch, .ctx = m}};
@@ -69,6 +70,8 @@ void mx_destroy(struct mx *m) {
     while (!list_empty(&m->object_list)) {
         struct mx_object *o = LIST_ENTRY(m->object_list.next, struct mx_object, node);
         o->refs = 1;
+        o->synced = o->writes, o->lost_told = true; // nobody is left to be told
+        list_remove(&o->idle);
         mx_object_put(m, o);
     }
     map_fini(&m->objects);

@@ -71,7 +71,7 @@ MUST_USE err co_mx_read(struct mx *m, struct mx_op *op, struct mx_file *f, uint6
 MUST_USE err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data);     // all or an error
 MUST_USE err co_mx_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct slice data, uint64_t *at);    // O_APPEND, atomic among the writers of this MX and others
 MUST_USE err co_mx_flush(struct mx *m, struct mx_op *op, struct mx_file *f);                // close(2): times and change counter reach the starter
-MUST_USE err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_only); // I3; ERR_IO once if an all-crash came between (writes may be lost)
+MUST_USE err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_only); // I3; ERR_IO once for each open file if writes to the object may have been lost in an all-crash
 MUST_USE err co_mx_fsyncdir(struct mx *m, struct mx_op *op, struct handle dir); // names made and removed in it are on disk
 void co_mx_release(struct mx *m, struct mx_file *f);
 // The object's change counter as far as only this MX's own writes have moved it since `opened_at`; 0 when somebody else's change came between.

@@ -220,10 +220,11 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
     for (;;) {
         t.toughness = f->flags & MX_O_SYNC ? 2 : o->toughness;
         o->mtime_ns = env_wall_ns(m->env);
-        if (!o->unsynced) o->unsynced_recoveries = m->map.recoveries;
-        o->unsynced = o->unflushed = true;
+        o->unflushed = true;
+        o->writes += t.toughness < 2;
         uint64_t recoveries = m->map.recoveries;
         err e = co_write_all(&t, off + t.len > o->size);
+        o->writes += t.toughness < 2; // again: a recovery meanwhile took the first as lost, pieces sent since are not synced either
         if (!e && recoveries != m->map.recoveries) { // the size that it rested on may be lost while the data was sent again
             o->unflushed = true;
             e = co_raise_end(&t, t.toughness == 2);
@@ -241,7 +242,7 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
 err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
     mx_op_begin(m, op);
     if (off > OBJECT_BYTES_MAX || data.len_bytes > OBJECT_BYTES_MAX - off) return ERR_FBIG;
-    f->object->refs++; // a release in between must not take it away
+    mx_object_ref(m, f->object); // a release in between must not take it away
     err e = OK;
     for (uint32_t done = 0; done < data.len_bytes && !e;) {
         uint32_t len = MIN(data.len_bytes - done, MX_TRANSFER_MAX);
@@ -284,7 +285,7 @@ err co_mx_read(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, 
     mx_op_begin(m, op);
     *got = 0;
     if (off > OBJECT_BYTES_MAX) return ERR_INVAL;
-    o->refs++;
+    mx_object_ref(m, o);
     err e = co_end(m, op, o, off + len, &end);
     if (!e && off < end) len = (uint32_t)MIN((uint64_t)len, end - off);
     else len = 0;
@@ -313,6 +314,7 @@ static struct mx_file *file_new(struct mx *m, const struct attr *a, uint32_t fla
     f->object = mx_object_get(m, a);
     f->object->opens++;
     f->flags = flags;
+    f->lost_seen = f->object->lost - (f->object->lost && !f->object->lost_told);
     return f;
 }
 
@@ -334,13 +336,18 @@ err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, 
     mx_op_begin(m, op);
     co_wait_released(m, h);
     struct mx_object *o = mx_object_find(m, h);
+    bool was_open = o && o->opens;
     if (o) {
-        o->refs++;
+        mx_object_ref(m, o);
         o->opens++;
     }
     err e = co_open_at_starter(m, op, h, attr);
     if (!e) *out = file_new(m, attr, flags);
-    if (o) object_close(m, o);
+    if (o && (!e || was_open)) object_close(m, o);
+    else if (o) {
+        o->opens--;
+        mx_object_put(m, o);
+    }
     if (!e && (flags & MX_O_TRUNC)) {
         e = co_truncate_on_open(m, op, attr);
         if (e) co_mx_release(m, *out);
@@ -454,17 +461,15 @@ static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o)
 err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_only) {
     struct mx_object *o = f->object;
     mx_op_begin(m, op);
-    bool was_unsynced = o->unsynced;
-    uint64_t since = o->unsynced_recoveries;
-    o->unsynced = false;
+    uint64_t writes = o->writes;
     err e = co_fsync_members(m, op, o);
     if (e == ERR_TRUNCATED) e = co_learn(m, op, o); // cut meanwhile: what is left was made durable by the truncate
-    if (!e && was_unsynced && since != m->map.recoveries) return ERR_IO; // an all-crash came between: some of it may be lost (told once)
-    if (e && was_unsynced && !o->unsynced) {
-        o->unsynced = true;
-        o->unsynced_recoveries = since;
-    }
-    return e;
+    if (e) return e;
+    o->synced = MAX(o->synced, writes);
+    if (f->lost_seen == o->lost) return OK;
+    f->lost_seen = o->lost;
+    o->lost_told = true;
+    return ERR_IO;
 }
 
 err co_mx_fsyncdir(struct mx *m, struct mx_op *op, struct handle dir) {
@@ -513,7 +518,7 @@ void co_mx_release(struct mx *m, struct mx_file *f) {
 
 static void co_wait_released(struct mx *m, struct handle h) {
     for (struct mx_object *o; (o = mx_object_find(m, h)) && o->releasing;) {
-        o->refs++;
+        mx_object_ref(m, o);
         co_wait(m->env, &o->released, "mx: the starter hears of the last close");
         mx_object_put(m, o);
     }

@@ -43,23 +43,59 @@ struct mx_object *mx_object_get(struct mx *m, const struct attr *a) {
         o->handle = a->handle;
         o->map = a->map;
         waitq_init(&o->released);
+        list_init(&o->idle);
         object_key(key, a->handle);
         map_put_key32(&m->objects, key, o);
         list_push_back(&m->object_list, &o->node);
     }
-    o->refs++;
+    mx_object_ref(m, o);
     mx_object_learn(m, o, a);
     return o;
 }
 
-void mx_object_put(struct mx *m, struct mx_object *o) {
-    ASSERT(o->refs > 0);
-    if (--o->refs) return;
+void mx_object_ref(struct mx *m, struct mx_object *o) {
+    if (!list_empty(&o->idle)) {
+        list_remove(&o->idle);
+        m->idle_objects--;
+    }
+    o->refs++;
+}
+
+// Written here and neither fsynced nor told lost: whoever opens and fsyncs it next may rely on our knowing that.
+static bool is_owed(const struct mx_object *o) { return o->writes != o->synced || (o->lost && !o->lost_told); }
+
+static void object_free(struct mx *m, struct mx_object *o) {
     uint8_t key[MAP_KEY32_BYTES];
     object_key(key, o->handle);
     map_del_key32(&m->objects, key);
     list_remove(&o->node);
     mem_free(m->env->mem, o);
+}
+
+static void idle_free(struct mx *m, struct mx_object *o) {
+    list_remove(&o->idle);
+    m->idle_objects--;
+    object_free(m, o);
+}
+
+void mx_object_put(struct mx *m, struct mx_object *o) {
+    ASSERT(o->refs > 0);
+    if (--o->refs) return;
+    if (!is_owed(o)) {
+        object_free(m, o);
+        return;
+    }
+    o->idle_since_ns = env_now_ns(m->env);
+    list_push_back(&m->idle, &o->idle);
+    if (++m->idle_objects > MX_IDLE_OBJECTS_MAX) idle_free(m, LIST_ENTRY(m->idle.next, struct mx_object, idle));
+}
+
+void mx_objects_expire(struct mx *m, uint64_t idle_before_ns) {
+    while (!list_empty(&m->idle)) {
+        struct mx_object *o = LIST_ENTRY(m->idle.next, struct mx_object, idle);
+        if (o->idle_since_ns >= idle_before_ns) return;
+        idle_free(m, o);
+    }
 }
 
 void mx_attr_decode(struct attr *out, const struct wire_attr *w, err *bad) {

@@ -39,6 +39,10 @@ static void forget_unsynced(struct mx *m) {
         struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
         o->size = o->learned_ns = 0; // the next write raises it, the next read asks
         o->unflushed = false;
+        if (o->writes == o->synced) continue;
+        o->synced = o->writes;
+        o->lost++;
+        o->lost_told = false;
     }
 }
 
@@ -166,6 +170,8 @@ void mx_renewer(void *arg) {
     while (!m->stopping) {
         struct mx_op op = {0};
         mx_op_begin(m, &op);
+        uint64_t now_ns = env_now_ns(m->env);
+        mx_objects_expire(m, now_ns - MIN(now_ns, MX_IDLE_NS));
         for (uint8_t i = 0; i < m->config.array_ioms && !m->stopping; i++) {
             if (!m->iom[i].session || !map_serves(m)) continue;
             struct msg *reply;
