@@ -1,19 +1,18 @@
 // A witness of what the file system promised: writes blocks of a file, keeps a log elsewhere of what it began and what
 // it was told, and later looks whether the file agrees with the log.
 //
-//     witness write  FILE LOG BLOCKS     writes until SIGTERM or an error; prints how many operations were acknowledged
-//     witness verify FILE LOG BLOCKS     every block is whole and in a state that the promises allow; prints what it
-//     saw and notes it in LOG
+//     witness write  FILE LOG BLOCKS     until SIGTERM or an error; prints how many writes were acknowledged
+//     witness verify FILE LOG BLOCKS     prints what it saw, and notes it in LOG; exit 1: a promise is broken
 //
 // FILE stands for two: FILE.1 of the default toughness and FILE.2 of toughness 2, of BLOCKS blocks of 4096 bytes each.
 // A block is eight slices of 512 bytes, each made from (file, block, slice, version). Four threads write, and each
 // block belongs to one of them:
 //
-//     thread   file     how                            durable when
-//     0        FILE.1   O_SYNC, some of the slices     pwrite() returns
-//     1        FILE.1   whole blocks, fsync after 8    fsync() returns; until then a crash may bring back any state
-//     since the last 2        FILE.2   some of the slices             pwrite() returns (toughness 2) 3        FILE.1
-//     whole blocks, O_DSYNC          pwrite() returns
+//     thread   file     writes                     durable when
+//     0        FILE.1   some slices, O_SYNC        pwrite() returns
+//     1        FILE.1   whole blocks               fsync() returns, after each 8
+//     2        FILE.2   some slices                pwrite() returns (toughness 2)
+//     3        FILE.1   whole blocks, O_DSYNC      pwrite() returns
 //
 // The state of a block after its write number v is the state before with the slices of that write at version v. Allowed
 // is: the state last known to be durable, or that of any write begun since. What `verify` saw is durable (recovery ends
