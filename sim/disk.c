@@ -217,22 +217,28 @@ struct cut {
 };
 
 // How many of the versions of a sector there are to choose from; returns the one chosen: 0 = newest, count-1 = base.
-static uint32_t cut_choose(struct cut *c, uint64_t off_bytes, bool in_flight, uint32_t count) {
+static uint32_t cut_choose(struct cut *c, uint64_t off_bytes, bool in_flight, bool changed, uint32_t count) {
     struct world *w = c->d->world;
     if (w->keep == NULL || c->by_chance) return (uint32_t)world_random_below(w, count);
-    struct world_sector s = {c->d, off_bytes, c->index++, in_flight};
+    struct world_sector s = {c->d, off_bytes, c->index++, in_flight, changed};
     return w->keep(w->keep_ctx, &s) ? 0 : count - 1;
+}
+
+static bool sector_differs(const uint8_t *a_block, const uint8_t *b_block, uint32_t sector) {
+    return memcmp(a_block + sector * SECTOR_BYTES, b_block + sector * SECTOR_BYTES, SECTOR_BYTES) != 0;
 }
 
 // A dirty block as the power cut leaves it.
 static void cut_block(struct cut *c, uint64_t block, uint8_t *out) {
     static const uint8_t zeros[BLOCK_BYTES];
-    const struct version *newest = block_newest(c->d, block);
+    const struct version *newest = block_newest(c->d, block), *base = version_base(newest);
+    const uint8_t *lost = base ? base->data : zeros;
     uint32_t count = 1; // of versions, the base included
     for (const struct version *v = newest; v && v->epoch != 0; v = v->older) count++;
     for (uint32_t s = 0; s < BLOCK_SECTORS; s++) {
         const struct version *v = newest;
-        uint32_t back = cut_choose(c, (block << BLOCK_SHIFT) + s * SECTOR_BYTES, false, count);
+        bool changed = sector_differs(newest->data, lost, s);
+        uint32_t back = cut_choose(c, (block << BLOCK_SHIFT) + s * SECTOR_BYTES, false, changed, count);
         for (; back > 0 && v; back--) v = v->older;
         sector_copy(out, s, v ? v->data : zeros);
     }
@@ -255,7 +261,8 @@ static void cut_write(struct cut *c, const struct sim_io *s, struct world_disk *
         uint32_t done = 0;
         block_read(to, block, out);
         for (uint32_t k = 0; k < BLOCK_SECTORS; k++) {
-            if (cut_choose(c, (block << BLOCK_SHIFT) + k * SECTOR_BYTES, true, 2) != 0) continue;
+            bool changed = sector_differs(io_block(s->io, b), out, k);
+            if (cut_choose(c, (block << BLOCK_SHIFT) + k * SECTOR_BYTES, true, changed, 2) != 0) continue;
             sector_copy(out, k, io_block(s->io, b));
             done++;
         }
@@ -619,6 +626,16 @@ void world_disk_poke(struct world_disk *d, uint64_t off_bytes, const void *p, ui
         off_bytes += len;
         len_bytes -= len;
     }
+}
+
+uint64_t world_disk_hash(const struct world_disk *d) {
+    uint64_t h = 0;
+    for (uint64_t i = 0; i < leaf_count(d->size_bytes); i++)
+        for (uint32_t j = 0; d->leaves[i] && j < LEAF_BLOCKS; j++) {
+            const struct version *v = d->leaves[i]->newest[j];
+            if (v) h = hash64(v->data, BLOCK_BYTES, h ^ (i * LEAF_BLOCKS + j));
+        }
+    return h;
 }
 
 void world_disk_flip(struct world_disk *d, uint64_t off_bytes, unsigned bit) {

@@ -3,7 +3,8 @@
 //     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--trace] [--digest] [--ioms N]
 //
 // Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
-// "N seeds, M failed". A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
+// "N seeds, M failed". --enumerate SCRIPT: every crash of a small script (enumerate.c). A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
+#include "sim/enumerate.h"
 #include "sim/run.h"
 
 #include <getopt.h>
@@ -61,6 +62,8 @@ int main(int argc, char **argv) {
     uint64_t seeds = 1, seconds = 0, ioms = 0;
     bool have_seed = false, digest = false;
     struct totals t = {0};
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--enumerate")) return enumerate_main(argc, argv);
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         switch (c) {
         case 's': have_seed = true; if (!number(optarg, &o.seed)) return usage("--seed takes a number"); break;

@@ -28,6 +28,7 @@ struct ofile {
     struct oblock block[ORACLE_FILE_BLOCKS];
     uint64_t truncating, truncating_crash; // the truncate under way
     uint64_t size, low, high; // seen without a crash; limits after one
+    uint32_t resizing;        // changes of size that are under way
     bool size_uncertain, gone;
     bool size_straddles; // a change of size that was under way at the last crash ended after it: what is seen need not be durable
 };
@@ -170,6 +171,8 @@ void ofile_write_begin(struct ofile *f, struct owrite *w) {
     w->op = ++f->oracle->ops;
     w->crash = f->oracle->crashes;
     write_blocks(f, w, begin_block);
+    w->grows = w->off + w->len > f->size;
+    f->resizing += w->grows;
     f->high = MAX(f->high, w->off + w->len);
 }
 
@@ -197,6 +200,7 @@ void ofile_write_end(struct ofile *f, struct owrite *w, bool ok) {
     bool straddles = w->crash != f->oracle->crashes;
     write_blocks(f, w, !ok ? fail_block : straddles ? straddle_block : end_block);
     if (straddles) f->size_straddles = true;
+    f->resizing -= w->grows;
     if (!ok) return;
     f->size = MAX(f->size, w->off + w->len); // (uncertain anyhow, if it straddles)
 }
@@ -204,6 +208,7 @@ void ofile_write_end(struct ofile *f, struct owrite *w, bool ok) {
 void ofile_truncate_begin(struct ofile *f, uint64_t size) {
     f->truncating = ++f->oracle->ops;
     f->truncating_crash = f->oracle->crashes;
+    f->resizing++;
     for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++) {
         struct oblock *b = &f->block[i];
         uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
@@ -217,6 +222,7 @@ void ofile_truncate_begin(struct ofile *f, uint64_t size) {
 void ofile_truncate_end(struct ofile *f, uint64_t size, bool ok) {
     bool straddles = f->truncating_crash != f->oracle->crashes;
     if (straddles) f->size_straddles = true;
+    f->resizing--;
     for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++)
         if (f->block[i].oldest) {
             uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
@@ -245,7 +251,8 @@ void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok) {
         // a block whose content is not known for certain has no one version that became durable
         while (!b->uncertain && b->oldest != b->newest && b->oldest->number < s->upto[i]) drop_versions(b, b->oldest->next);
     }
-    if (whole && !f->size_uncertain && f->size == s->size) f->low = f->high = f->size;
+    // while somebody changes the size, either may be what is on disk
+    if (whole && !f->size_uncertain && !f->resizing && f->size == s->size) f->low = f->high = f->size;
     free(s);
 }
 

@@ -32,7 +32,7 @@ const char *ofile_label(const struct ofile *f);
 uint64_t ofile_size(const struct ofile *f);                   // as it must be seen without a crash
 void ofile_forget(struct ofile *f);                           // it was lost or removed: nothing is expected of it any more
 
-struct owrite { uint64_t off, op, crash; uint32_t len; const uint8_t *data; };
+struct owrite { uint64_t off, op, crash; uint32_t len; const uint8_t *data; bool grows; };
 void ofile_write_begin(struct ofile *f, struct owrite *w);    // within one operation of one client; data stays until the end
 void ofile_write_end(struct ofile *f, struct owrite *w, bool ok);
 void ofile_truncate_begin(struct ofile *f, uint64_t size);

@@ -141,6 +141,7 @@ struct world_sector {
     uint64_t off_bytes;
     uint32_t index;   // of those at risk in this crash: completed ones by offset, then those in flight by I/O number
     bool in_flight;   // its write had not completed
+    bool changed;     // whether it is kept makes a difference
 };
 // Instead of the random numbers: true keeps the new content. NULL: back to random.
 typedef bool (*world_keep_fn)(void *ctx, const struct world_sector *s);
@@ -162,6 +163,7 @@ uint64_t world_disk_stored_bytes(const struct world_disk *d); // memory that its
 // What a read gives now; what is durable at once, whatever is in flight. Any alignment.
 void world_disk_peek(struct world_disk *d, uint64_t off_bytes, void *p, uint32_t len_bytes);
 void world_disk_poke(struct world_disk *d, uint64_t off_bytes, const void *p, uint32_t len_bytes);
+uint64_t world_disk_hash(const struct world_disk *d);  // of what reads give now, over the whole disk
 void world_disk_flip(struct world_disk *d, uint64_t off_bytes, unsigned bit); // bit rot
 // ERR_IO for every such I/O that touches the range (a flush: for every flush), until mended. What a failed write leaves
 // is any mix of old and new sectors.
