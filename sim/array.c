@@ -11,7 +11,6 @@
 struct format {
     struct sim_iom *i;
     struct array *a;
-    uint64_t bytes;
     const struct store_config *store;
     uint8_t first[REGISTER_RECORD_BYTES_MAX];
     uint32_t first_len;
@@ -24,15 +23,25 @@ static void store_id(const struct array *a, uint8_t n, uint8_t out[16]) {
     out[0] ^= (uint8_t)(0x50 + n);
 }
 
+err co_array_disks_open(const struct sim_iom *i, struct env *e, struct disk **d, struct disk **journal) {
+    *d = *journal = NULL;
+    err r = disk_open(e, &(struct disk_open_args){.path = i->disk, .power_protected = i->config.store_protected}, d);
+    if (r || !i->journal[0]) return r;
+    return disk_open(e, &(struct disk_open_args){.path = i->journal, .power_protected = i->config.journal_protected}, journal);
+}
+
 static err co_format(struct format *f) {
-    struct disk *d;
+    struct disk *d, *journal;
+    struct store_config c = *f->store;
     struct store_ident id = {.iom = f->i->n, .array_ioms = f->a->ioms};
     memcpy(id.cluster, f->a->cluster, 16);
     store_id(f->a, f->i->n, id.store);
-    err e = disk_open(node_env(f->i->node), &(struct disk_open_args){f->i->disk, true, f->bytes}, &d);
+    err e = co_array_disks_open(f->i, node_env(f->i->node), &d, &journal);
     if (e) return e;
-    e = co_store_format(d, &id, f->store);
+    c.journal = journal;
+    e = co_store_format(d, &id, &c);
     if (!e) e = co_register_blocks_write(d, f->first, f->first_len);
+    if (journal) co_disk_close(journal);
     co_disk_close(d);
     return e;
 }
@@ -48,13 +57,27 @@ static bool formatting(void *ctx) { return !((struct format *)ctx)->done; }
 static void format_one(struct array *a, struct sim_iom *i, const struct array_options *o, const struct cluster_map *first) {
     struct format *f = calloc(1, sizeof *f);
     ASSERT(f);
-    *f = (struct format){.i = i, .a = a, .bytes = o->store_bytes, .store = &o->store};
+    *f = (struct format){.i = i, .a = a, .store = &o->store};
     f->first_len = register_first_block(first, f->first);
     node_start(i->node, format_main, f);
     ASSERT(world_run_while(a->world, formatting, f, world_now_ns(a->world) + SEC(60)));
     ASSERT(f->result == OK);
     node_crash(i->node);
     free(f);
+    i->config.store_protected = o->protects & ARRAY_PROTECTS_STORE; // what is made is flushed, whatever the disk
+    i->config.journal_protected = o->protects & ARRAY_PROTECTS_JOURNAL;
+}
+
+static void add_disks(struct world *w, struct sim_iom *i, const struct array_options *o) {
+    bool store = o->protects & ARRAY_PROTECTS_STORE, journal = o->protects & ARRAY_PROTECTS_JOURNAL;
+    snprintf(i->disk, sizeof i->disk, "disk%u", i->n);
+    strcpy(i->config.disk_path, i->disk);
+    world_disk_protect(world_disk_add(w, i->disk, o->store_bytes), store && !o->lies);
+    if (!o->journal_apart) return;
+    snprintf(i->journal, sizeof i->journal, "journal%u", i->n);
+    strcpy(i->config.journal_path, i->journal);
+    uint64_t bytes = store_journal_device_bytes(o->store_bytes, o->store.journal_bytes);
+    world_disk_protect(world_disk_add(w, i->journal, bytes), journal && !o->lies);
 }
 
 static void on_ended(void *ctx, err why) {
@@ -81,10 +104,9 @@ struct array *array_create(struct world *w, const struct array_options *o) {
         struct sim_iom *i = &a->iom[n];
         *i = (struct sim_iom){.array = a, .n = n, .config = {.store = o->store, .rows = o->rows, .ended = on_ended, .serving = on_serving, .ctx = i}};
         snprintf(i->name, sizeof i->name, "iom%u", n);
-        snprintf(i->disk, sizeof i->disk, "disk%u", n);
-        strcpy(i->config.disk_path, i->disk);
         strcpy(i->config.listen, i->name);
         i->node = node_add(w, i->name);
+        add_disks(w, i, o);
         store_id(a, n, first[n].store);
         first[n].at = i->name;
         first[n].host = "sim";

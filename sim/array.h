@@ -9,7 +9,7 @@ struct sim_iom {
     struct array *array;
     uint8_t n;
     struct node *node;
-    char name[16], disk[16];
+    char name[16], disk[16], journal[16]; // journal empty: it lies in the store
     struct iom_config config;
     struct iom_start start;
     bool serving;   // says iom_config.serving
@@ -24,12 +24,19 @@ struct array {
     void (*on_serving)(void *ctx); // an IOM begins to serve; may be NULL
     void *ctx;
 };
+// Which devices are power-protected. The IOMs believe what `protects` says; the disks are so unless `lies`.
+enum array_protects { ARRAY_PROTECTS_NONE, ARRAY_PROTECTS_JOURNAL, ARRAY_PROTECTS_STORE, ARRAY_PROTECTS_ALL };
 struct array_options {
     uint8_t ioms;
+    bool journal_apart; // each IOM's journal on a disk of its own
+    enum array_protects protects;
+    bool lies;
     uint64_t store_bytes;
     struct store_config store;
     struct rows_config rows;
 };
+// The disks of an IOM, opened as it opens them, by any node; *journal NULL: there is none. co_store_open wants it in store_config.
+MUST_USE err co_array_disks_open(const struct sim_iom *i, struct env *e, struct disk **d, struct disk **journal);
 struct array *array_create(struct world *w, const struct array_options *o); // formatted, not started; never fails (ASSERT)
 void array_destroy(struct array *a);
 void array_start(struct array *a);                       // every IOM that is off

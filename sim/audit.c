@@ -125,7 +125,7 @@ bool audit_rows(struct array *a, struct oracle *o) {
 struct member {
     struct audit *u;
     uint8_t iom;
-    struct disk *disk;
+    struct disk *disk, *journal;
     struct store *store;
 };
 
@@ -143,7 +143,8 @@ static void record_refs(void *ctx, enum tree_id t, const struct key *k, const vo
 
 static err co_member_open(struct member *m) {
     struct store_config c = {.cache_bytes = MIB(4)};
-    err e = disk_open(node_env(m->u->node), &(struct disk_open_args){.path = m->u->a->iom[m->iom].disk}, &m->disk);
+    err e = co_array_disks_open(&m->u->a->iom[m->iom], node_env(m->u->node), &m->disk, &m->journal);
+    c.journal = m->journal;
     if (!e) e = co_store_open(m->disk, &c, NULL, &m->store);
     if (!e && !store_was_clean(m->store)) oracle_fault(m->u->o, "IOM %u: its clean stop left a store that is not clean", m->iom);
     return e;
@@ -151,6 +152,7 @@ static err co_member_open(struct member *m) {
 
 static void co_member_close(struct member *m) {
     if (m->store) co_store_abandon(m->store);
+    if (m->journal) co_disk_close(m->journal);
     if (m->disk) co_disk_close(m->disk);
 }
 

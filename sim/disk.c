@@ -9,6 +9,9 @@
 // goes over it in place. Blocks with versions above the base are in `dirty`; their sectors are what a power cut puts at
 // risk. Reads give the newest.
 //
+// A power-protected disk keeps what it has accepted: the version of a completed write becomes the base at once. What had
+// not completed is torn there, too.
+//
 // An I/O: submitted -> waiting -> active (depth bound; its time runs) -> finished (done at the device, node not told:
 // it may be paused) -> told. A crash drops it anywhere; a write that was waiting or active is then torn by sectors.
 #include "sim/inside.h"
@@ -41,6 +44,7 @@ struct world_disk {
     struct list waiting, active; // sim_io, both by number
     uint32_t active_len;
     bool hung;
+    bool power_protected;
     struct broken {
         uint64_t off_bytes, len_bytes;
         enum disk_op op;
@@ -150,10 +154,6 @@ static struct version *block_writable(struct world_disk *d, uint64_t block, bool
     return *slot;
 }
 
-static void block_write(struct world_disk *d, uint64_t block, const uint8_t *data) {
-    memcpy(block_writable(d, block, false)->data, data, BLOCK_BYTES);
-}
-
 static void block_read(const struct world_disk *d, uint64_t block, uint8_t *data) {
     const struct version *v = block_newest(d, block);
     if (v) memcpy(data, v->data, BLOCK_BYTES);
@@ -166,6 +166,11 @@ static void block_put(struct world_disk *d, uint64_t block, const uint8_t *data)
     version_free_chain(d, *slot);
     *slot = version_new(d, 0, NULL);
     memcpy((*slot)->data, data, BLOCK_BYTES);
+}
+
+static void block_write(struct world_disk *d, uint64_t block, const uint8_t *data) {
+    if (d->power_protected) block_put(d, block, data);
+    else memcpy(block_writable(d, block, false)->data, data, BLOCK_BYTES);
 }
 
 static void flush_complete(struct world_disk *d, uint64_t epoch) {
@@ -661,6 +666,11 @@ void world_disk_hang(struct world_disk *d, bool hung) {
         if (s->ev.index == 0) event_set(d->world, &s->ev, d->world->now_ns + io_time_ns(d, s));
     }
     disk_pump(d);
+}
+
+void world_disk_protect(struct world_disk *d, bool power_protected) {
+    ASSERT(d->dirty_len == 0);
+    d->power_protected = power_protected;
 }
 
 void world_disk_erase(struct world_disk *d) {

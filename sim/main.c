@@ -1,6 +1,6 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
-//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--trace] [--digest] [--ioms N]
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--power-lie] [--trace] [--digest] [--ioms N]
 //
 // Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
 // "N seeds, M failed". --enumerate SCRIPT: every crash of a small script (enumerate.c). A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
@@ -16,12 +16,13 @@
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
     fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--ioms N] [--trace]\n"
-                    "                  [--digest]\n"
+                    "                  [--digest] [--power-lie]\n"
                     "  none       no faults\n"
                     "  restart    clean stops of all\n"
                     "  crash-all  power cuts of all IOMs at one instant\n"
                     "  kill-all   their processes die instead\n"
-                    "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n");
+                    "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n"
+                    "  --power-lie: the IOMs believe that their journals' disks are power-protected, and they are not; with crash-all some seeds must fail\n");
     return 2;
 }
 
@@ -57,7 +58,7 @@ static void run_one(const struct run_options *o, bool digest, struct totals *t) 
 
 int main(int argc, char **argv) {
     static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'}, {"seconds", 1, 0, 't'}, {"faults", 1, 0, 'f'},
-                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"help", 0, 0, 'h'}, {0}};
+                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"power-lie", 0, 0, 'p'}, {"help", 0, 0, 'h'}, {0}};
     struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL};
     uint64_t seeds = 1, seconds = 0, ioms = 0;
     bool have_seed = false, digest = false;
@@ -74,6 +75,7 @@ int main(int argc, char **argv) {
         case 'v': o.trace = true; break;
         case 'd': digest = true; break;
         case 'x': o.strict = true; break;
+        case 'p': o.power_lie = true; break;
         default: return usage(NULL);
         }
     }

@@ -9,6 +9,7 @@
 // epoch, what was acknowledged and not durable may have gone (oracle_crash). Not before: what is read in between rests on memory that goes with the stop.
 #include "sim/run.h"
 
+#include "base/sum.h"
 #include "sim/audit.h"
 #include "sim/workload.h"
 
@@ -212,6 +213,18 @@ static bool run_story(struct run *r) {
 }
 
 // ---- what the seed decides
+// One array in three has its journals on disks of their own, one in four has power-protected disks. Not taken from the world's random numbers, so that
+// the runs of all other seeds are what they were before there was this.
+static void devices_decide(const struct run_options *o, struct array_options *a) {
+    uint64_t dice = hash64(&o->seed, sizeof o->seed, 0x6a6f7572);
+    a->journal_apart = dice % 3 == 0;
+    if (dice / 3 % 4 == 0) a->protects = (enum array_protects)(1 + dice / 12 % 3);
+    if (a->protects != ARRAY_PROTECTS_NONE && !a->journal_apart) a->protects = ARRAY_PROTECTS_ALL;
+    if (!o->power_lie) return;
+    a->journal_apart = a->lies = true;
+    a->protects = ARRAY_PROTECTS_JOURNAL;
+}
+
 static void array_decide(struct world *w, const struct run_options *o, struct array_options *a) {
     *a = (struct array_options){.ioms = o->ioms ? o->ioms : (uint8_t)(3 + world_random_below(w, 3)), .store_bytes = MIB(64)};
     a->store.journal_bytes = MIB(1) << world_random_below(w, 3);
@@ -253,6 +266,7 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     world_options(r.world)->ctx = &r;
     world_decide(r.world, o);
     array_decide(r.world, o, &a);
+    devices_decide(o, &a);
     work_decide(r.world, &w);
     if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);
     r.array = array_create(r.world, &a);

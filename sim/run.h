@@ -9,6 +9,7 @@ struct run_options {
     uint64_t seed;
     enum run_faults faults;
     uint8_t ioms; // 0: the seed decides
+    bool power_lie; // the IOMs are told that the disks of their journals are power-protected, and they are not: what is lost is found
     bool trace, strict; // strict: a failure of one loses nothing that was acknowledged
 };
 struct run_result {

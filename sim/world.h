@@ -30,7 +30,8 @@
 //
 // Disk: a write is visible to reads from its completion and durable from the completion of a flush submitted after
 // that. node_crash settles what is in flight (each sector done or not) and keeps the rest, volatile as it was.
-// node_power_cut also decides, for each unflushed sector, whether it is kept or falls back to its last flushed content.
+// node_power_cut also decides, for each unflushed sector of each of its disks, whether it is kept or falls back to its
+// last flushed content.
 // A disk belongs to the node that opened it last: that node's power cuts are the disk's.
 //
 // Network: connections are ordered; a message is lost only with all that follow it on its connection, and then the
@@ -170,6 +171,9 @@ void world_disk_flip(struct world_disk *d, uint64_t off_bytes, unsigned bit); //
 void world_disk_break(struct world_disk *d, uint64_t off_bytes, uint64_t len_bytes, enum disk_op op);
 void world_disk_mend(struct world_disk *d);
 void world_disk_hang(struct world_disk *d, bool hung); // nothing completes while hung
+// It keeps every completed write over a power cut, whether flushed or not (whatever the node believes: that is
+// disk_open_args). Set while nothing on it is volatile.
+void world_disk_protect(struct world_disk *d, bool power_protected);
 void world_disk_erase(struct world_disk *d);           // a new one; nobody has it open
 // An image of `from` as a power cut now would leave it, chosen as in a cut (world_keep_sectors); `from` goes on. For
 // tests that look at many crash states of one run. `to` may be a disk of another world; nobody has it open.

@@ -49,6 +49,7 @@ enum err_class {
     X(ERR_FORMAT, CORRUPT, EIO, 5, "not in the format of this version")               \
     X(ERR_VERSION, CORRUPT, EIO, 5, "made by another version of the format")          \
     X(ERR_CLUSTER, CORRUPT, EIO, 5, "belongs to another cluster")                     \
+    X(ERR_JOURNAL, CORRUPT, EIO, 5, "the journal does not go with the store")         \
     X(ERR_LOCKED, CALLER, EBUSY, 5, "the store is in use by another process")         \
     X(ERR_TOOSMALL, CALLER, ENOSPC, 28, "the store is too small")
 

@@ -3,7 +3,10 @@
 
 err disk_open(struct env *e, const struct disk_open_args *a, struct disk **out) {
     err r = e->ops->disk_open(e, a, out);
-    if (r == OK) (*out)->env = e;
+    if (r == OK) {
+        (*out)->env = e;
+        (*out)->power_protected = a->power_protected;
+    }
     return r;
 }
 
@@ -41,7 +44,7 @@ static void call_done(struct disk_io *io) {
 }
 
 // The I/O lies on the stack of the task that waits for it: see env_fini for a node that dies meanwhile.
-static err co_call(struct disk *d, struct call *c, const char *label) {
+static void call_begin(struct disk *d, struct call *c) {
     c->env = d->env;
     c->done = false;
     waitq_init(&c->q);
@@ -50,6 +53,9 @@ static err co_call(struct disk *d, struct call *c, const char *label) {
     c->io.result = OK;
     list_init(&c->io.node);
     disk_submit(d, &c->io);
+}
+
+static err co_call_end(struct call *c, const char *label) {
     while (!c->done) co_wait(c->env, &c->q, label);
     return c->io.result;
 }
@@ -63,7 +69,8 @@ static err co_transfer(struct disk *d, enum disk_op op, uint64_t off_bytes, void
     c.io.iov_len = 1;
     c.io.iov[0].base = p;
     c.io.iov[0].len_bytes = len_bytes;
-    return co_call(d, &c, label);
+    call_begin(d, &c);
+    return co_call_end(&c, label);
 }
 
 err co_disk_read(struct disk *d, uint64_t off_bytes, void *p, uint32_t len_bytes) {
@@ -75,10 +82,22 @@ err co_disk_write(struct disk *d, uint64_t off_bytes, const void *p, uint32_t le
     return co_transfer(d, DISK_WRITE, off_bytes, source, len_bytes, "disk write");
 }
 
+static void flush_begin(struct disk *d, struct call *c) {
+    c->io.op = DISK_FLUSH;
+    c->io.off_bytes = 0;
+    c->io.iov_len = 0;
+    call_begin(d, c);
+}
+
 err co_disk_flush(struct disk *d) {
-    struct call c;
-    c.io.op = DISK_FLUSH;
-    c.io.off_bytes = 0;
-    c.io.iov_len = 0;
-    return co_call(d, &c, "disk flush");
+    return co_disk_flush_both(d, NULL);
+}
+
+err co_disk_flush_both(struct disk *a, struct disk *b) {
+    struct call c[2];
+    bool first = !a->power_protected, second = b && b != a && !b->power_protected;
+    if (first) flush_begin(a, &c[0]);
+    if (second) flush_begin(b, &c[1]);
+    err e = first ? co_call_end(&c[0], "disk flush") : OK, f = second ? co_call_end(&c[1], "disk flush") : OK;
+    return e != OK ? e : f;
 }

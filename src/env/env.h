@@ -89,9 +89,9 @@ void timer_set(struct env *e, struct timer *t, uint64_t at_ns, void (*fn)(void *
 void timer_cancel(struct env *e, struct timer *t);                                                // fine if not set
 
 // ---- disk -----------------------------------------------------------------------------------------------------------
-// A store's device. Offsets, lengths and memory are multiples of BLOCK_BYTES. A completed write is volatile until a flush
-// that was submitted after its completion returns. I/Os in flight are not ordered among each other. Beyond the device's
-// end: ERR_IO.
+// A store's device, or its journal's. Offsets, lengths and memory are multiples of BLOCK_BYTES. A completed write is
+// volatile until a flush that was submitted after its completion returns; on a power-protected device it is durable at
+// once. I/Os in flight are not ordered among each other. Beyond the device's end: ERR_IO.
 enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH };
 #define DISK_IOV_MAX 64
 struct disk;
@@ -109,6 +109,7 @@ struct disk_open_args {
     const char *path;     // simulator: the name of the node's disk
     bool create;          // make it, size_bytes long (fallocate); an existing file or device is never shrunk
     uint64_t size_bytes;
+    bool power_protected; // the device keeps every write that it has accepted: flushes are not needed, and not sent
 };
 MUST_USE err disk_open(struct env *e, const struct disk_open_args *a, struct disk **out); // takes the store's lock: ERR_LOCKED
 uint64_t disk_size_bytes(const struct disk *d);
@@ -116,8 +117,9 @@ void disk_submit(struct disk *d, struct disk_io *io);
 void co_disk_close(struct disk *d); // waits for what is in flight
 MUST_USE err co_disk_read(struct disk *d, uint64_t off_bytes, void *p, uint32_t len_bytes);
 MUST_USE err co_disk_write(struct disk *d, uint64_t off_bytes, const void *p, uint32_t len_bytes);
-MUST_USE err co_disk_flush(struct disk *d);
-struct disk { struct env *env; uint64_t size_bytes; }; // the worlds embed it at offset 0 of theirs
+MUST_USE err co_disk_flush(struct disk *d); // OK at once if the device is power-protected
+MUST_USE err co_disk_flush_both(struct disk *a, struct disk *b); // likewise, side by side; b may be NULL or a
+struct disk { struct env *env; uint64_t size_bytes; bool power_protected; }; // the worlds embed it at offset 0 of theirs
 
 // ---- network --------------------------------------------------------------------------------------------------------
 // Messages, framed and ordered, over connections between nodes. An address is "unix:PATH" or "HOST:PORT" (host), or a

@@ -71,7 +71,9 @@ static void instance_forget(struct iom *i) {
 static err co_instance_up(struct iom *i) {
     struct names_replay *replay = names_replay_new(i->env);
     struct store_hooks hooks = {.replay_note = names_replay_note, .ctx = replay};
-    err e = co_store_open(i->disk, &i->config->store, &hooks, &i->store);
+    struct store_config sc = i->config->store;
+    sc.journal = i->journal;
+    err e = co_store_open(i->disk, &sc, &hooks, &i->store);
     if (e) {
         LOG(i->env, TRACE_ERROR, "the store %s cannot be opened: %s", i->config->disk_path, err_text(e));
         return e;
@@ -184,16 +186,22 @@ static err co_live(struct iom *i) {
 }
 
 // ---- the node
+static err open_device(struct iom *i, const char *what, const char *path, bool power_protected, struct disk **out) {
+    err e = disk_open(i->env, &(struct disk_open_args){.path = path, .power_protected = power_protected}, out);
+    if (e) LOG(i->env, TRACE_ERROR, "cannot open the %s %s: %s", what, path, err_text(e));
+    return e;
+}
+
 static err co_open_store(struct iom *i) {
-    char why[160] = "";
+    const struct iom_config *c = i->config;
+    char why[STORE_WHY_BYTES] = "";
     uint64_t incarnation;
-    err e = disk_open(i->env, &(struct disk_open_args){.path = i->config->disk_path}, &i->disk);
-    if (e) {
-        LOG(i->env, TRACE_ERROR, "cannot open the store %s: %s", i->config->disk_path, err_text(e));
-        return e;
-    }
+    err e = open_device(i, "store", c->disk_path, c->store_protected, &i->disk);
+    if (!e && c->journal_path[0]) e = open_device(i, "journal", c->journal_path, c->journal_protected, &i->journal);
+    if (e) return e;
     e = co_store_peek(i->disk, &i->ident, &incarnation, why);
-    if (e) LOG(i->env, TRACE_ERROR, "cannot use the store %s: %s", i->config->disk_path, why);
+    if (!e) e = co_store_journal_check(i->disk, i->journal, why);
+    if (e) LOG(i->env, TRACE_ERROR, "cannot use the store %s%s%s: %s", c->disk_path, i->journal ? " with the journal " : "", c->journal_path, why);
     i->self = (iom_id){i->ident.iom};
     return e;
 }
@@ -234,6 +242,7 @@ static void co_close_all(struct iom *i) {
     i->member = NULL;
     if (i->reg) co_register_close(i->reg);
     if (i->hub) hub_destroy(i->hub);
+    if (i->journal) co_disk_close(i->journal);
     if (i->disk) co_disk_close(i->disk);
 }
 

@@ -7,9 +7,11 @@
 #include "iom/row.h"
 
 // What its world counts, for status. A world that counts nothing leaves it out.
-struct iom_counters { uint64_t msgs_in, msgs_out, net_bytes_in, net_bytes_out, syscalls, wakes, disk_calls, slow_turns, longest_turn_ns; };
+struct iom_counters { uint64_t msgs_in, msgs_out, net_bytes_in, net_bytes_out, syscalls, wakes, disk_calls, slow_turns, longest_turn_ns, disk_writes, disk_flushes, disk_bytes_written; };
 struct iom_config {
     char disk_path[256];
+    char journal_path[256];     // of the journal's own device; empty: it lies in the store
+    bool store_protected, journal_protected; // that device keeps what it has accepted (power-protected): it is not flushed. Inside: the store's counts
     char listen[108];           // "unix:PATH", "HOST:PORT", or the node's name in the simulator
     struct store_config store;
     struct rows_config rows;
@@ -30,14 +32,17 @@ struct wire_status {
     struct envelope env;
     le64 incarnation, map_version, map_epoch, recoveries;
     uint8_t iom, array_ioms, array_state, phase; // enum array_state of map.h
-    uint8_t serving, reserved[3];
+    uint8_t serving, journal_apart, protected, reserved; // protected: WIRE_PROTECTED_*
     le64 blocks_total, blocks_free, objects;
     le64 rows_dirty_bytes, rows_cache_bytes, store_cache_bytes, mem_bytes;
     le64 writes, reads, deltas_sent, settled, journal_flushes, journal_bytes, data_blocks_written, data_blocks_read, bad_blocks;
     struct { le64 incarnation, silent_ms; uint8_t state, reserved[7]; } member[ARRAY_IOMS_MAX]; // as this IOM sees the others
     le64 msgs_in, msgs_out, net_bytes_in, net_bytes_out, syscalls, wakes, disk_calls, slow_turns, longest_turn_ns; // struct iom_counters
     le64 mem_spare_bytes;
+    le64 disk_writes, disk_flushes, disk_bytes_written; // of struct iom_counters, too
 };
+#define WIRE_PROTECTED_STORE 1u
+#define WIRE_PROTECTED_JOURNAL 2u
 // Body of MSG_CONTROL
 enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3 };
 struct req_control { struct envelope env; uint8_t op, reserved[7]; };

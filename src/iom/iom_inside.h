@@ -15,7 +15,7 @@ struct iom {
     const struct iom_config *config;
     struct store_ident ident;
     iom_id self;
-    struct disk *disk;
+    struct disk *disk, *journal; // journal NULL: it lies in the store
     struct hub *hub;
     struct reg *reg;
     struct member *member;

@@ -66,6 +66,9 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->journal_bytes = le64_of(t.journal_bytes_written);
     s->data_blocks_written = le64_of(t.data_blocks_written);
     s->data_blocks_read = le64_of(t.data_blocks_read);
+    s->journal_apart = store_journal_apart(i->store);
+    s->protected = (i->disk->power_protected ? WIRE_PROTECTED_STORE : 0) |
+                   ((i->journal ? i->journal : i->disk)->power_protected ? WIRE_PROTECTED_JOURNAL : 0);
 }
 
 static void status_of_world(struct iom *i, struct wire_status *s) {
@@ -81,6 +84,9 @@ static void status_of_world(struct iom *i, struct wire_status *s) {
     s->disk_calls = le64_of(c.disk_calls);
     s->slow_turns = le64_of(c.slow_turns);
     s->longest_turn_ns = le64_of(c.longest_turn_ns);
+    s->disk_writes = le64_of(c.disk_writes);
+    s->disk_flushes = le64_of(c.disk_flushes);
+    s->disk_bytes_written = le64_of(c.disk_bytes_written);
 }
 
 static void answer_status(struct iom *i, struct inbound *in) {

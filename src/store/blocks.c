@@ -9,8 +9,9 @@ struct store_io {
     struct io_set *set;
     uint32_t blocks;
 };
-void io_set_init(struct io_set *set, struct store *s) {
+void io_set_init(struct io_set *set, struct store *s, struct disk *d) {
     set->s = s;
+    set->d = d;
     set->open = NULL;
     group_init(&set->g);
 }
@@ -24,7 +25,7 @@ static void io_submit(struct io_set *set) {
     struct store_io *x = set->open;
     set->open = NULL;
     group_add(&set->g);
-    disk_submit(set->s->d, &x->io);
+    disk_submit(set->d, &x->io);
 }
 static struct store_io *io_new(struct io_set *set, enum disk_op op, uint64_t block) {
     struct list *n = list_pop_front(&set->s->io_pool);
@@ -117,7 +118,7 @@ uint32_t store_crc_block(const void *block4096) {
 err co_store_write_blocks(struct store *s, const struct block_io *v, uint32_t n) {
     if (s->failed != OK) return s->failed;
     struct io_set set;
-    io_set_init(&set, s);
+    io_set_init(&set, s, s->d);
     for (uint32_t i = 0; i < n; i++) io_set_add(&set, DISK_WRITE, v[i].at.n, v[i].data, 1);
     err e = co_io_set_wait(&set, "store: block write");
     if (e == OK) s->writes_done++; // only what is counted before a flush is submitted is covered by it
@@ -136,7 +137,7 @@ static err co_read_one(struct store *s, struct block_io *b) {
 err co_store_read_blocks(struct store *s, struct block_io *v, uint32_t n, uint32_t *bad_mask) {
     ASSERT(bad_mask == NULL || n <= 32);
     struct io_set set;
-    io_set_init(&set, s);
+    io_set_init(&set, s, s->d);
     for (uint32_t i = 0; i < n; i++) {
         if (v[i].at.n == 0)
             memset(v[i].data, 0, BLOCK_BYTES);

@@ -4,7 +4,7 @@
 //                           children's places and checksums; the allocator's `cur` becomes `next`; the journal's unit
 //                           is closed
 //   write, in parallel:     pages, the journal so far, changed map blocks to the copy that is not current
-//   flush                   now all of the new state is durable, beside the old
+//   flush                   both devices: now all of the new state is durable, beside the old
 //   superblock              (superblock.c) the flip
 //   end, without a wait:    what only the old state named is free; the journal before the begin may be overwritten
 //
@@ -76,7 +76,7 @@ static err co_write_map(struct store *s, const struct super_block *sb) {
     err e = OK;
     for (uint32_t g = 0; g < s->space.groups && e == OK;) {
         struct io_set set;
-        io_set_init(&set, s);
+        io_set_init(&set, s, s->d);
         for (uint32_t k = 0; k < MAP_PIECE_BLOCKS && g < s->space.groups; g++) {
             if (!s->space.group[g].writing) continue;
             uint8_t *block = buf->data + k++ * BLOCK_BYTES;
@@ -90,7 +90,7 @@ static err co_write_map(struct store *s, const struct super_block *sb) {
 }
 static err co_write_all(struct store *s, struct super_block *sb) {
     struct io_set pages;
-    io_set_init(&pages, s);
+    io_set_init(&pages, s, s->d);
     for (uint32_t i = 0; i < s->ckpt.pages_len; i++)
         io_set_add(&pages, DISK_WRITE, s->ckpt.pages[i]->addr, s->ckpt.pages[i]->data, 1);
     s->stats.pages_written += s->ckpt.pages_len;
@@ -129,7 +129,7 @@ static err co_checkpoint(struct store *s) {
     space_checkpoint_begin(&s->space);
     waitq_wake_all(s->e, &s->ckpt.q); // there is room for dirty pages
     err e = co_write_all(s, &sb);
-    if (e == OK) e = co_flush(s);
+    if (e == OK) e = co_flush(s, FLUSH_ALL);
     if (e == OK) e = co_super_write(s, &sb);
     if (e == OK) end(s);
     return e;

@@ -1,6 +1,6 @@
 // What lies on one IOM's disk, byte for byte: superblock, register block, allocator map block, journal sector, tree
 // page. All integers are little-endian byte arrays; reserved bytes are zero; FORMAT_VERSION counts changes of this
-// file.
+// file. A store with its journal inside is still of version 1, byte for byte.
 //
 //   block  what                      size in blocks
 //   0, 1   superblock, two copies    2        written one after the other, never both in flight
@@ -8,6 +8,11 @@
 //   4      allocator map A, then B   2 * map_blocks
 //   ...    journal ring              journal_sectors / 4
 //   ...    blocks                    the rest: tree pages and data, under the allocator
+//
+// With a journal on a device of its own (version 2) the ring lies there instead, behind the journal's head:
+//
+//   0, 1   journal head, two copies  2        that of incarnation n is written at n % 2 first
+//   2      journal ring              journal_sectors / 4
 //
 //   superblock                       | journal sector (1024)           | tree page (4096)
 //   0    magic "mendfs S"            | 0   crc32c of bytes 4..1023     | 0   magic 0x7067
@@ -21,16 +26,23 @@
 //   64   geometry                    |
 //   120  incarnation, replay, retain | allocator map block: 0 crc32c of bytes 4.. · 4 index · 8 generation · 16 bits
 //   160  roots of the trees          | register block: 0 magic · 8 crc32c · 12 length · 16 generation · 24 value
+//   320  journal: its id, 0 = inside | journal head: 0 magic · 8 crc32c · 12 version · 16 incarnation · 24 cluster,
+//   store,
+//                                    |   journal · 72 iom, array_ioms · 80 sectors of the ring
 //
-// Checksums of journal sectors and map blocks start from the store's id, so that what an earlier store left on the same
-// device is never taken for this one's. A tree page carries no checksum: its parent (or the superblock) does.
+// Checksums of journal sectors and map blocks start from the store's id (those of sectors on a device of their own from
+// the journal's, too), so that what an earlier store left on the same device is never taken for this one's. A tree page
+// carries no checksum: its parent (or the superblock) does.
 #pragma once
 #include "base/bytes.h"
 #include "base/common.h"
 #include "store/store.h"
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION 2u
+#define FORMAT_JOURNAL_INSIDE 1u
+#define FORMAT_JOURNAL_APART 2u
 #define SUPER_MAGIC "mendfs S"
+#define JHEAD_MAGIC "mendfs J"
 #define REGISTER_MAGIC "mendfs R"
 
 struct super_root {
@@ -53,13 +65,15 @@ struct super_block {
     le64 retain_seq;                             // replay reads from here: replay_seq or before it
     le64 retain_incarnation, replay_incarnation; // whose sectors are expected there
     struct super_root roots[TREE_COUNT];
-    uint8_t rest[BLOCK_BYTES - 160 - 40 * TREE_COUNT];
+    uint8_t journal[16]; // the id of the journal on its own device; all zero: it lies in the store
+    uint8_t rest[BLOCK_BYTES - 176 - 40 * TREE_COUNT];
 };
 static_assert(offsetof(struct super_block, generation) == 16, "superblock");
 static_assert(offsetof(struct super_block, iom) == 56, "superblock");
 static_assert(offsetof(struct super_block, blocks) == 64, "superblock");
 static_assert(offsetof(struct super_block, incarnation) == 120, "superblock");
 static_assert(offsetof(struct super_block, roots) == 160, "superblock");
+static_assert(offsetof(struct super_block, journal) == 320, "superblock");
 static_assert(sizeof(struct super_root) == 40, "root");
 static_assert(sizeof(struct super_block) == BLOCK_BYTES, "superblock");
 
@@ -71,6 +85,21 @@ struct register_block {
 };
 static_assert(sizeof(struct register_block) == BLOCK_BYTES, "register block");
 static_assert(REGISTER_BYTES_MAX <= BLOCK_BYTES - 24, "register block");
+
+// Says whose journal this is and who opened it last; the superblock has the same incarnation, or the one before if the
+// power failed between the two.
+struct journal_head {
+    uint8_t magic[8];
+    le32 crc, version;
+    le64 incarnation;
+    uint8_t cluster[16], store[16], journal[16];
+    uint8_t iom, array_ioms, reserved[6];
+    le64 sectors;
+    uint8_t rest[BLOCK_BYTES - 88];
+};
+static_assert(offsetof(struct journal_head, iom) == 72, "journal head");
+static_assert(sizeof(struct journal_head) == BLOCK_BYTES, "journal head");
+#define JHEAD_BLOCKS 2u // then the ring
 
 #define MAP_WORDS 510u // of 64 bits, in one map block
 #define MAP_BITS (MAP_WORDS * 64u)

@@ -3,6 +3,7 @@
 //   store.c       opening and closing             superblock.c  the two superblocks; format; peek
 //   registers.c   the register's two blocks       alloc.c       which block is free for what (struct space)
 //   journal.c     appending, writing out, sync    replay.c      reading the journal back
+//   journal_head.c  the journal's own device
 //   tpage.c       tree pages as bytes             tcache.c      pages in memory
 //   tree.c        reading and changing trees      checkpoint.c  dirty pages and maps to disk, superblock flip
 //   batch.c       batches                         blocks.c      data blocks, I/O of many runs
@@ -172,7 +173,11 @@ uint32_t entry_bytes(const uint8_t *p, uint32_t len_bytes); // of the entry at p
 void journal_close_unit(struct store *s);                   // what follows begins in a new unit
 err co_journal_write(struct store *s);                      // all that was appended before
 uint64_t journal_incarnation_at(const struct journal *j, uint64_t seq);
-err co_flush(struct store *s); // and counts what it covers
+enum flush {
+    FLUSH_COUNTED, // what store_now counts: batches and blocks. A device on which nothing of that is new is left alone
+    FLUSH_ALL,     // both devices
+};
+err co_flush(struct store *s, enum flush what); // side by side; and counts what it covers
 void journal_init(struct store *s, uint64_t first_seq, uint64_t resumes, uint64_t incarnation);
 void journal_fini(struct store *s);
 
@@ -197,11 +202,17 @@ void ckpt_request(struct store *s);
 err co_ckpt_await(struct store *s); // of one that begins now or later
 
 // ---- superblock (superblock.c)
+#define SUPER_APART(sb) (le32_get((sb)->version) == FORMAT_JOURNAL_APART)
 err co_super_load(struct disk *d, struct super_block *sb, uint32_t *slot, bool *twin, char why[160]);
 void super_seal(struct super_block *sb);
 err super_check(const struct super_block *sb);               // OK, ERR_FORMAT (no magic), ERR_CHECKSUM, ERR_VERSION
 err co_super_write(struct store *s, struct super_block *sb); // both copies, one after the other; ends durable
 uint32_t super_seed(const struct super_block *sb);
+
+// ---- the journal's own device (journal_head.c)
+err co_jhead_format(struct disk *journal, const struct super_block *sb);
+err co_jhead_check(struct disk *journal, const struct super_block *sb, char why[STORE_WHY_BYTES]); // see co_store_journal_check
+err co_jhead_raise(struct store *s); // it now is of the incarnation that opens it; durable before the superblock says so
 
 // ---- the store
 struct opvec {
@@ -230,7 +241,7 @@ bool batch_apply_blocks(struct batch *b, lsn at);
 void batch_destroy(struct batch *b);
 
 struct store {
-    struct disk *d;
+    struct disk *d, *jd; // the journal's; d itself if it lies in the store
     struct env *e;
     struct mem *mem;
     struct super_block sb; // the newest durable one
@@ -264,10 +275,11 @@ static inline uint64_t store_free_raw(const struct store *s) {
 // ---- I/O of many runs (blocks.c)
 struct io_set {
     struct store *s;
+    struct disk *d;
     struct group g;
     struct store_io *open;
 };
-void io_set_init(struct io_set *set, struct store *s);
+void io_set_init(struct io_set *set, struct store *s, struct disk *d);
 void io_set_add(struct io_set *set, enum disk_op op, uint64_t block, uint8_t *data,
                 uint32_t blocks); // joins neighbours
 err co_io_set_wait(struct io_set *set, const char *label);

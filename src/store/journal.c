@@ -154,7 +154,7 @@ static void drop_written(struct store *s) {
 static err co_write_sectors(struct store *s, uint64_t to_seq) {
     struct journal *j = &s->j;
     struct io_set set;
-    io_set_init(&set, s);
+    io_set_init(&set, s, s->jd);
     LIST_FOR(&j->bufs, n) {
         struct jbuf *b = LIST_ENTRY(n, struct jbuf, node);
         uint64_t from = MAX(b->base_seq, j->written_seq), to = MIN(b->base_seq + JBUF_SECTORS, to_seq);
@@ -192,12 +192,18 @@ err co_journal_write(struct store *s) {
 // ---- flush and sync
 // A flush covers what had been completed when it was submitted. It is never tried a second time: the kernel may have
 // dropped what it could not write.
-err co_flush(struct store *s) {
+//
+// A flush that makes a batch durable also flushes every block written before that batch was applied, as one device
+// would: so the journal's device is flushed alone only while no such block is volatile.
+err co_flush(struct store *s, enum flush what) {
     if (s->failed != OK) return s->failed;
     lsn covers = s->j.written;
     uint64_t writes = s->writes_done;
-    s->stats.journal_flushes++;
-    err e = co_disk_flush(s->d);
+    bool all = what == FLUSH_ALL || s->jd == s->d;
+    bool journal = all || covers.n > s->j.durable.n, blocks = all || writes > s->writes_flushed;
+    bool needed = (journal && !s->jd->power_protected) || (blocks && !s->d->power_protected);
+    s->stats.journal_flushes += needed;
+    err e = blocks ? co_disk_flush_both(s->d, journal ? s->jd : NULL) : co_disk_flush(s->jd);
     if (s->failed != OK) return s->failed;
     if (e != OK) return store_fail(s, "the device cannot be flushed", e);
     if (covers.n > s->j.durable.n) s->j.durable = covers;
@@ -227,7 +233,7 @@ err co_store_sync(struct store *s, struct sync_point p) {
         }
         s->syncing = true;
         err e = s->j.want.n > s->j.written.n ? co_journal_write(s) : OK;
-        if (e == OK) e = co_flush(s);
+        if (e == OK) e = co_flush(s, FLUSH_COUNTED);
         s->syncing = false;
         waitq_wake_all(s->e, &s->sync_q);
         if (e != OK) return e;

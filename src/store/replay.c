@@ -121,7 +121,7 @@ static err co_sector(struct replay *r, uint64_t seq, const uint8_t **p) {
         uint64_t in_ring = seq / JUNIT_SECTORS * JUNIT_SECTORS % j->sectors;
         r->piece = seq / JUNIT_SECTORS * JUNIT_SECTORS;
         r->piece_len = MIN(PIECE_SECTORS, j->sectors - in_ring);
-        err e = co_disk_read(r->s->d, j->at_block * BLOCK_BYTES + in_ring * JSECTOR_BYTES, r->buf->data,
+        err e = co_disk_read(r->s->jd, j->at_block * BLOCK_BYTES + in_ring * JSECTOR_BYTES, r->buf->data,
                              (uint32_t)r->piece_len * JSECTOR_BYTES);
         if (e != OK) return r->piece_len = 0, e;
     }

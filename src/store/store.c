@@ -1,8 +1,9 @@
 // A store's life: opening (superblock, map, replay, a new incarnation), failing, closing.
 //
-// Open, in order: the newest superblock; its map copy; replay of the journal into memory; the superblock with the
-// incarnation raised, to both copies (which mends a damaged one). Its flush also covers what was replayed: after the
-// death of a process alone, what is read back need not be durable. Only then does anybody hear of anything.
+// Open, in order: the newest superblock; the head of the journal's own device, if it has one; the map copy; replay of
+// the journal into memory; head and then superblock with the incarnation raised, to both copies (which mends a damaged
+// one). The last flush also covers what was replayed: after the death of a process alone, what is read back need not be
+// durable. Only then does anybody hear of anything.
 #include "store/inside.h"
 
 err store_fail(struct store *s, const char *what, err e) {
@@ -29,6 +30,7 @@ static struct store *store_new(struct disk *d, const struct super_block *sb, uin
                                const struct store_config *c) {
     struct store *s = mem_alloc(d->env->mem, sizeof *s);
     s->d = d;
+    s->jd = SUPER_APART(sb) ? c->journal : d;
     s->e = d->env;
     s->mem = d->env->mem;
     s->sb = *sb;
@@ -99,12 +101,17 @@ static err co_raise_incarnation(struct store *s) {
     sb.clean = 0;
     return co_super_write(s, &sb);
 }
+// The journal's device first: were it left behind, the superblock would name an incarnation that nobody's journal has.
+static err co_raise_both(struct store *s) {
+    err e = s->jd != s->d ? co_jhead_raise(s) : OK;
+    return e == OK ? co_raise_incarnation(s) : e;
+}
 static err co_bring_up(struct store *s, const struct store_hooks *h) {
     uint64_t end_seq;
     s->opened_clean = s->sb.clean;
     err e = co_load_map(s);
     if (e == OK) e = co_replay(s, &s->sb, h, &end_seq);
-    if (e == OK) e = co_raise_incarnation(s);
+    if (e == OK) e = co_raise_both(s);
     if (e == OK) journal_init(s, ROUND_UP(end_seq, JUNIT_SECTORS), end_seq, s->incarnation);
     return e;
 }
@@ -112,8 +119,9 @@ err co_store_open(struct disk *d, const struct store_config *c, const struct sto
     struct super_block sb;
     uint32_t slot;
     bool twin;
-    char why[160];
+    char why[STORE_WHY_BYTES];
     err e = co_super_load(d, &sb, &slot, &twin, why);
+    if (e == OK) e = co_jhead_check(c ? c->journal : NULL, &sb, why);
     if (e != OK) {
         LOG(d->env, TRACE_ERROR, "store: %s", why);
         return e;
@@ -130,6 +138,9 @@ err co_store_open(struct disk *d, const struct store_config *c, const struct sto
     return OK;
 }
 
+bool store_journal_apart(const struct store *s) {
+    return s->jd != s->d;
+}
 bool store_was_clean(const struct store *s) {
     return s->opened_clean;
 }
@@ -155,7 +166,7 @@ err co_store_close(struct store *s) {
         sb.clean = 1;
         e = co_super_write(s, &sb);
     }
-    if (e == OK) e = co_flush(s); // the second copy too
+    if (e == OK) e = co_flush(s, FLUSH_ALL); // the second copy too
     store_free(s);
     return e;
 }

@@ -8,6 +8,9 @@
 //
 //   [0] superblock A · [1] superblock B · [2],[3] register blocks (outside journal and allocator) · allocator map A, B · journal ring · blocks
 //
+// The journal ring may lie on a device of its own instead. The two devices are flushed side by side, and a crash may keep any subset of what
+// was not flushed on either: that is no more than one device alone may do, so nothing above the store knows of it.
+//
 // I1: a block that a batch released is reused only after that batch is durable and no checkpoint that can still be replayed
 // from refers to it.
 #pragma once
@@ -43,6 +46,7 @@ struct store_ident {
 struct store_config {      // 0 = default
     uint64_t journal_bytes; // at format: default 64 MiB, at most 1/8 of the store, at least 1 MiB
     uint64_t cache_bytes;   // tree pages, clean and dirty: default 64 MiB, at least 1 MiB
+    struct disk *journal;   // the journal's own device, the caller's: open as long as the store is; NULL: the journal lies in the store
 };
 #define STORE_BYTES_MIN MIB(16)
 MUST_USE err co_store_format(struct disk *d, const struct store_ident *id, const struct store_config *c); // ERR_TOOSMALL
@@ -55,11 +59,18 @@ struct store_hooks {
 };
 // Reads the newer valid superblock, replays the journal (ends with a flush), raises the incarnation (durably) before it returns.
 // ERR_FORMAT (no store), ERR_VERSION (newer), ERR_CHECKSUM (both superblocks or the allocator's map damaged), ERR_TOOSMALL (the
-// device is shorter than the store made on it), ERR_IO. One damaged superblock is used past and mended.
+// device is shorter than the store made on it), ERR_IO; what co_store_journal_check says. One damaged superblock is used past and mended.
 MUST_USE err co_store_open(struct disk *d, const struct store_config *c, const struct store_hooks *h, struct store **out);
 MUST_USE err co_store_close(struct store *s);   // syncs, checkpoints, marks clean; frees s. Caller has stopped all users. Not the disk.
 void co_store_abandon(struct store *s);         // frees s without a write (waits for I/O in flight)
 MUST_USE err co_store_peek(struct disk *d, struct store_ident *id, uint64_t *incarnation, char why[160]); // superblock only; why = one sentence on error
+// Does the journal's device (NULL: none) go with the store? ERR_INVAL: the store wants one and there is none, or has its journal inside. Else it is the
+// device that is wrong: ERR_FORMAT (no journal on it), ERR_CHECKSUM (damaged), ERR_VERSION (newer), ERR_JOURNAL (another store's, an earlier one, or one of
+// the two is an older copy), ERR_TOOSMALL (cut short), ERR_IO. why = cause and next step. Reads only; co_store_open asks it too.
+#define STORE_WHY_BYTES 240
+MUST_USE err co_store_journal_check(struct disk *d, struct disk *journal, char why[STORE_WHY_BYTES]);
+uint64_t store_journal_device_bytes(uint64_t store_bytes, uint64_t journal_bytes); // how large to make it; journal_bytes as in store_config
+bool store_journal_apart(const struct store *s);
 
 const struct store_ident *store_ident(const struct store *s);
 bool store_was_clean(const struct store *s);       // the last one to have it open closed it: nothing was lost
@@ -139,7 +150,8 @@ struct store_verify {
 MUST_USE err co_store_verify(struct store *s, const struct store_verify *v, uint64_t *faults, uint64_t *blocks_reached); // on a quiet store
 
 struct store_stats {
-    uint64_t journal_bytes_written, journal_flushes, checkpoints, pages_written, pages_read, data_blocks_written, data_blocks_read;
+    uint64_t journal_bytes_written, journal_flushes; // flushes: one after the other; two devices side by side are one; none: power-protected
+    uint64_t checkpoints, pages_written, pages_read, data_blocks_written, data_blocks_read;
     uint64_t cache_used_bytes, dirty_bytes, blocks_pending_free;
 };
 void store_stats(const struct store *s, struct store_stats *out);

@@ -1,4 +1,5 @@
-// A bed for tests of the store: one simulated node with one disk, and scripts that run in a task of it.
+// A bed for tests of the store: one simulated node with one disk, or a second one for the journal, and scripts that run
+// in a task of it.
 #pragma once
 #include "base/sum.h"
 #include "sim/world.h"
@@ -19,8 +20,10 @@ struct bed {
     void (*script)(struct bed *b);
     bool over;
     struct disk *d;
+    bool journal_apart;   // on "journal", else in the store
+    bool protected_disks; // the store believes that its devices keep what they have accepted
     struct store *s;
-    struct store_config config;
+    struct store_config config; // .journal is open while the disk is
     struct store_hooks hooks;
     uint64_t size_bytes;
     void *user;
@@ -67,15 +70,25 @@ static inline bool bed_run(struct bed *b, void (*script)(struct bed *b)) {
 static inline struct env *bed_env(struct bed *b) {
     return node_env(b->n);
 }
+#define BED_JOURNAL_BYTES (MIB(1) + 2 * BLOCK_BYTES)
 static inline err co_bed_disk(struct bed *b) {
-    return disk_open(bed_env(b), &(struct disk_open_args){"disk", true, b->size_bytes}, &b->d);
+    b->config.journal = NULL;
+    err e = disk_open(bed_env(b), &(struct disk_open_args){"disk", true, b->size_bytes, b->protected_disks}, &b->d);
+    if (e != OK || !b->journal_apart) return e;
+    struct disk_open_args j = {"journal", true, BED_JOURNAL_BYTES, b->protected_disks};
+    return disk_open(bed_env(b), &j, &b->config.journal);
+}
+static inline void co_bed_disk_close(struct bed *b) {
+    if (b->config.journal) co_disk_close(b->config.journal);
+    b->config.journal = NULL;
+    co_disk_close(b->d);
 }
 static inline void co_bed_format(struct bed *b) {
     err e = co_bed_disk(b);
     ASSERT(e == OK);
     e = co_store_format(b->d, &bed_ident, &b->config);
     ASSERT(e == OK);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static inline err co_bed_open(struct bed *b) {
     err e = co_bed_disk(b);
@@ -84,5 +97,5 @@ static inline err co_bed_open(struct bed *b) {
 static inline void co_bed_close(struct bed *b) {
     err e = co_store_close(b->s);
     ASSERT(e == OK);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }

@@ -312,11 +312,12 @@ static inline void co_story_begin(struct bed *b) {
     }
     co_bed_close(b);
 }
-static inline void story_init(struct story *y, uint64_t seed, bool dense) {
+static inline void story_init(struct story *y, uint64_t seed, bool dense, bool journal_apart) {
     memset(y, 0, sizeof *y);
     bed_init(&y->bed, seed, MIB(16));
     y->bed.user = y;
-    y->bed.config = (struct store_config){MIB(1), MIB(1)};
+    y->bed.config = (struct store_config){.journal_bytes = MIB(1), .cache_bytes = MIB(1)};
+    y->bed.journal_apart = journal_apart;
     y->rng = seed * 77 + 5;
     y->dense = dense;
     y->history = calloc(STORY_BATCHES, sizeof *y->history);

@@ -85,7 +85,7 @@ static void fuzz_task(void *arg) {
     struct fuzz *f = arg;
     struct disk *d;
     struct store *s;
-    struct store_config c = {MIB(1), MIB(1)};
+    struct store_config c = {.journal_bytes = MIB(1), .cache_bytes = MIB(1)};
     err e = disk_open(node_env(f->n), &(struct disk_open_args){"disk", true, STORE_BYTES_MIN}, &d);
     if (e == OK) e = co_store_format(d, &ident, &c);
     ASSERT(e == OK);

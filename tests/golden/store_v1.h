@@ -1,6 +1,6 @@
 // Bytes of format 1, written by tests/unit/store_golden.c: block, offset, bytes; all others are zero.
 #pragma once
-static const struct { int block; unsigned off; const char *hex; } golden_v1[] = {
+static const struct golden_line golden_v1[] = {
     {0, 0, "f62be1e425010000400000000000000001000000000000004000000000000080"},
     {0, 32, "073200000006000101676f6c64656e2d676f6c64656e2d676f00000000000000"},
     {0, 64, "001400000102030405060708090a0b0c0d0e0f10111213073200000006000101"},

@@ -6,9 +6,10 @@ static uint64_t env_number(const char *name, uint64_t otherwise) {
 }
 
 // Many lives in a row, each ended at a random I/O; the next one begins with what is left, and checks it.
-static void one_story(uint64_t seed, bool dense, bool heavy, uint32_t lives) {
+// Each story is told of both places of the journal.
+static void one_story(uint64_t seed, bool dense, bool heavy, bool journal_apart, uint32_t lives) {
     struct story y;
-    story_init(&y, seed, dense);
+    story_init(&y, seed, dense, journal_apart);
     y.heavy = heavy;
     if (heavy) { // checkpoints take so long that the ring comes round meanwhile
         world_options(y.bed.w)->flush_min_ns = MSEC(2);
@@ -25,22 +26,22 @@ static void one_story(uint64_t seed, bool dense, bool heavy, uint32_t lives) {
     story_fini(&y);
 }
 static void test_stories(void **state) {
-    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
-    for (uint64_t seed = first; seed < first + n; seed++) one_story(seed, false, false, 12);
+    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 24);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(seed, false, false, seed & 1, 12);
 }
 static void test_stories_in_a_full_store(void **state) {
-    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
-    for (uint64_t seed = first; seed < first + n; seed++) one_story(1000 + seed, true, false, 12);
+    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 24);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(1000 + seed, true, false, seed & 1, 12);
 }
 static void test_stories_with_a_full_journal(void **state) {
-    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 12);
-    for (uint64_t seed = first; seed < first + n; seed++) one_story(2000 + seed, false, true, 8);
+    uint64_t first = env_number("STORE_SEED", 1), n = env_number("STORE_SEEDS", 24);
+    for (uint64_t seed = first; seed < first + n; seed++) one_story(2000 + seed, false, true, seed & 1, 8);
 }
 // The same short life, cut at its first, second, third ... I/O, until it gets through.
-static void every_io(uint64_t seed, enum world_io_moment at) {
+static void every_io(uint64_t seed, bool journal_apart, enum world_io_moment at) {
     for (uint64_t k = 1;; k++) {
         struct story y;
-        story_init(&y, seed, true);
+        story_init(&y, seed, true, journal_apart);
         bool cut = story_live(&y, 5, (struct story_end){k, at, WORLD_CRASH_POWER, false});
         story_live(&y, 3,
                    (struct story_end){1 + k % 12, at, WORLD_CRASH_POWER, true}); // and once more while it recovers
@@ -50,8 +51,10 @@ static void every_io(uint64_t seed, enum world_io_moment at) {
     }
 }
 static void test_every_io(void **state) {
-    every_io(7, WORLD_IO_SUBMITTED);
-    every_io(8, WORLD_IO_COMPLETED);
+    for (int apart = 0; apart < 2; apart++) {
+        every_io(7, apart, WORLD_IO_SUBMITTED);
+        every_io(8, apart, WORLD_IO_COMPLETED);
+    }
 }
 
 static void co_put_number(struct bed *b, uint64_t key, uint32_t n) {
@@ -84,21 +87,26 @@ static void script_look(struct bed *b) {
     assert_int_equal(faults, 0);
     b->user = b;
 }
+static void cut_twice(uint64_t k, uint64_t j, bool journal_apart) {
+    struct bed b;
+    bed_init(&b, k * 100 + j, MIB(16));
+    b.journal_apart = journal_apart;
+    bed_run(&b, script_prepare);
+    node_power_cut(b.n);
+    world_crash_at_io(b.w, b.n, k, k % 2 ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, WORLD_CRASH_POWER);
+    bed_run(&b, script_checkpoint);
+    world_crash_at_io(b.w, b.n, j, WORLD_IO_SUBMITTED, WORLD_CRASH_POWER);
+    bed_run(&b, script_checkpoint);
+    world_crash_at_io(b.w, b.n, 0, WORLD_IO_SUBMITTED, WORLD_CRASH_POWER);
+    bed_run(&b, script_look);
+    assert_non_null(b.user);
+    bed_fini(&b);
+}
 static void test_cut_twice(void **state) {
-    for (uint64_t k = 1; k <= 24; k++)
-        for (uint64_t j = 1; j <= 9; j++) {
-            struct bed b;
-            bed_init(&b, k * 100 + j, MIB(16));
-            bed_run(&b, script_prepare);
-            node_power_cut(b.n);
-            world_crash_at_io(b.w, b.n, k, k % 2 ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED, WORLD_CRASH_POWER);
-            bed_run(&b, script_checkpoint);
-            world_crash_at_io(b.w, b.n, j, WORLD_IO_SUBMITTED, WORLD_CRASH_POWER);
-            bed_run(&b, script_checkpoint);
-            world_crash_at_io(b.w, b.n, 0, WORLD_IO_SUBMITTED, WORLD_CRASH_POWER);
-            bed_run(&b, script_look);
-            assert_non_null(b.user);
-            bed_fini(&b);
+    for (uint64_t k = 1; k <= 30; k++)
+        for (uint64_t j = 1; j <= 12; j++) {
+            cut_twice(k, j, false);
+            cut_twice(k, j, true);
         }
 }
 

@@ -29,7 +29,7 @@ static void co_some_store(struct bed *b) {
 static void run(uint64_t size_bytes, void (*script)(struct bed *b)) {
     struct bed b;
     bed_init(&b, 1, size_bytes);
-    b.config = (struct store_config){MIB(1), MIB(1)};
+    b.config = (struct store_config){.journal_bytes = MIB(1), .cache_bytes = MIB(1)};
     assert_true(bed_run(&b, script));
     bed_fini(&b);
 }
@@ -60,7 +60,7 @@ static void script_superblocks(struct bed *b) {
     char why[160];
     assert_int_equal(co_store_peek(b->d, &id, &incarnation, why), ERR_CHECKSUM);
     assert_non_null(strstr(why, "both copies"));
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static void test_superblocks(void **state) {
     run(MIB(16), script_superblocks);
@@ -68,7 +68,7 @@ static void test_superblocks(void **state) {
 
 static void script_other_formats(struct bed *b) {
     assert_int_equal(co_bed_open(b), ERR_FORMAT);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
     co_some_store(b);
     struct super_block sb;
     world_disk_peek(raw(b), 0, &sb, sizeof sb);
@@ -76,7 +76,7 @@ static void script_other_formats(struct bed *b) {
     super_seal(&sb);
     world_disk_poke(raw(b), BLOCK_BYTES, &sb, sizeof sb); // one copy is enough: never converted silently
     assert_int_equal(co_bed_open(b), ERR_VERSION);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static void test_other_formats(void **state) {
     run(MIB(16), script_other_formats);
@@ -85,7 +85,7 @@ static void test_other_formats(void **state) {
 static void script_too_small(struct bed *b) {
     assert_int_equal(co_bed_disk(b), OK);
     assert_int_equal(co_store_format(b->d, &bed_ident, NULL), ERR_TOOSMALL);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static void test_too_small(void **state) {
     run(MIB(15), script_too_small);
@@ -147,7 +147,7 @@ static void script_damaged_map(struct bed *b) {
     world_disk_peek(raw(b), 0, &sb, sizeof sb);
     world_disk_flip(raw(b), le64_get(sb.map_at[sb.map_copy]) * BLOCK_BYTES + 2000, 1);
     assert_int_equal(co_bed_open(b), ERR_CHECKSUM);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static void test_damaged_map(void **state) {
     run(MIB(16), script_damaged_map);
@@ -271,7 +271,7 @@ static void script_flush_fails(struct bed *b) {
     assert_int_equal(co_get(b->s, 2), OK);
     assert_int_equal(co_store_checkpoint(b->s), ERR_IO);
     co_store_abandon(b->s);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static void test_flush_fails(void **state) {
     run(MIB(16), script_flush_fails);
@@ -284,7 +284,7 @@ static void script_journal_fails(struct bed *b) {
     world_disk_break(raw(b), 0, MIB(2), DISK_WRITE);
     assert_int_equal(co_store_sync(b->s, store_now(b->s)), ERR_IO);
     assert_int_equal(co_store_close(b->s), ERR_IO);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static void test_journal_fails(void **state) {
     run(MIB(16), script_journal_fails);
@@ -311,7 +311,7 @@ static void script_registers(struct bed *b) {
     world_disk_flip(raw(b), (2 + (uint64_t)newest) * BLOCK_BYTES + 50, 2); // as a torn write leaves it
     assert_int_equal(co_register_blocks_read(b->d, v, &len), OK);
     assert_int_equal(len, 300);
-    co_disk_close(b->d);
+    co_bed_disk_close(b);
 }
 static void test_registers(void **state) {
     run(MIB(16), script_registers);
@@ -360,7 +360,7 @@ static void script_notes(struct bed *b) {
     b->hooks = (struct store_hooks){on_note, &seen};
     for (int life = 0; life < 3; life++) { // twice after the death of the process, then after a checkpoint
         co_store_abandon(b->s);
-        co_disk_close(b->d);
+        co_bed_disk_close(b);
         seen.n = 0;
         assert_int_equal(co_bed_open(b), OK);
         assert_in_range(seen.n, 10, 12); // all after the fifth, and what else begins in the same sector

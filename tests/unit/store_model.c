@@ -108,7 +108,7 @@ static void script_random(struct bed *b) {
         } else { // as after the death of the process alone
             assert_int_equal(co_store_sync(b->s, store_now(b->s)), OK);
             co_store_abandon(b->s);
-            co_disk_close(b->d);
+            co_bed_disk_close(b);
         }
         assert_int_equal(co_bed_open(b), OK);
         co_compare(b, m);
@@ -125,6 +125,7 @@ static void test_random(void **state) {
         model_init(&m, seed % 2 ? 400 : 5000, seed);
         bed_init(&b, seed, MIB(128));
         b.user = &m;
+        b.journal_apart = seed > 2;
         b.config.cache_bytes = MIB(1);
         assert_true(bed_run(&b, script_random));
         bed_fini(&b);
