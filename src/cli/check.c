@@ -121,7 +121,7 @@ static void co_check_online(struct tool *t) {
 struct member {
     struct offline *o;
     uint8_t iom;
-    struct disk *disk;
+    struct disk *disk, *journal;
     struct store *store;
     struct names_replay *replay;
     struct hub *hub;
@@ -144,30 +144,40 @@ static void record_refs(void *ctx, enum tree_id t, const struct key *k, const vo
     if (t == TREE_LOCAL) row_record_refs(k, val, len, emit, arg);
 }
 
-static err co_member_open(struct member *m, char why[160]) {
+static err co_journal_open(struct member *m, const char *path, char why[STORE_WHY_BYTES]) {
+    char cause[STORE_WHY_BYTES] = "";
+    err r = path[0] ? disk_open(m->o->t->e, &(struct disk_open_args){.path = path}, &m->journal) : OK;
+    if (!r) r = co_store_journal_check(m->disk, m->journal, cause);
+    if (r == ERR_INVAL) snprintf(why, STORE_WHY_BYTES, "%s", cause);
+    else if (r) snprintf(why, STORE_WHY_BYTES, "its journal %.100s: %.120s", path, cause[0] ? cause : err_text(r));
+    return r;
+}
+
+static err co_member_open(struct member *m, char why[STORE_WHY_BYTES]) {
     struct env *e = m->o->t->e;
     const struct conf *c = m->o->c->conf;
     struct store_ident id;
     uint64_t incarnation;
     char path[PATH_MAX];
     conf_store_path(c, m->iom, path);
-    snprintf(why, 160, "%s", "");
+    snprintf(why, STORE_WHY_BYTES, "%s", "");
     err r = disk_open(e, &(struct disk_open_args){.path = path}, &m->disk);
     if (r) return r;
     r = co_store_peek(m->disk, &id, &incarnation, why);
+    if (!r) r = co_journal_open(m, c->iom[m->iom].journal, why);
     if (r) return r;
     if (memcmp(id.cluster, c->cluster, 16) || id.iom != m->iom) return ERR_CLUSTER;
     m->replay = names_replay_new(e);
     struct store_hooks h = {.replay_note = names_replay_note, .ctx = m->replay};
-    r = co_store_open(m->disk, NULL, &h, &m->store);
-    if (r) snprintf(why, 160, "%.159s", m->o->t->error.text);
+    r = co_store_open(m->disk, &(struct store_config){.journal = m->journal}, &h, &m->store);
+    if (r) snprintf(why, STORE_WHY_BYTES, "%.*s", (int)STORE_WHY_BYTES - 1, m->o->t->error.text);
     return r;
 }
 
 static bool co_members_open(struct offline *o) {
     bool all = true;
     for (uint8_t i = 0; i < o->c->conf->ioms; i++) {
-        char why[160], path[PATH_MAX];
+        char why[STORE_WHY_BYTES], path[PATH_MAX];
         o->member[i] = (struct member){.o = o, .iom = i};
         err e = co_member_open(&o->member[i], why);
         conf_store_path(o->c->conf, i, path);
@@ -302,6 +312,7 @@ static void co_members_close(struct offline *o) {
         if (m->store && store_was_clean(m->store)) e = co_store_close(m->store);
         else if (m->store) co_store_abandon(m->store);
         if (e) warn("IOM %u: its store could not be closed: %s", i, err_text(e));
+        if (m->journal) co_disk_close(m->journal);
         if (m->disk) co_disk_close(m->disk);
     }
 }

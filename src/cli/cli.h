@@ -51,9 +51,14 @@ bool args_parse(const struct command *c, int argc, char **argv, const struct opt
 // ---- the folder and its cluster.conf (conf.c, dir.c)
 struct conf_iom {
     char store[PATH_MAX]; // absolute, or relative to DIR
+    char journal[PATH_MAX]; // absolute; of the journal's own file or device; empty: it lies in the store
     uint64_t size_bytes;
     char at[108];         // "unix:PATH" or "HOST:PORT"
 };
+// Which devices are power-protected: they keep what they have accepted and are not flushed (B6).
+enum protects { PROTECTS_NONE, PROTECTS_JOURNAL, PROTECTS_STORE, PROTECTS_ALL, PROTECTS_COUNT };
+const char *protects_name(enum protects p);
+bool protects_parse(const char *text, enum protects *out); // says why not
 struct conf {
     char dir[PATH_MAX];   // absolute
     uint8_t cluster[16];
@@ -61,6 +66,7 @@ struct conf {
     uint8_t ioms;
     struct conf_iom iom[ARRAY_IOMS_MAX];
     char mount[PATH_MAX];
+    enum protects protects;
 };
 #define DIR_LEN_MAX 3000u // so that every path in it fits PATH_MAX
 void path_make(char out[PATH_MAX], const char *fmt, ...) PRINTF_LIKE(2, 3);

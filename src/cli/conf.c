@@ -4,6 +4,9 @@
 //   { "format": 1, "made": true, "dir": DIR, "cluster": 32 hex digits, "mount": MNT,
 //     "ioms": [ { "store": "iom-0/store", "size": bytes, "at": "unix:DIR/run/iom-0.sock" }, ... ] }
 //
+// and, where they are not the default, "power_protected": "journal", "store" or "all", and in an IOM's entry "journal":
+// PATH, of its own device.
+//
 // The stores hold the addresses too (in the cluster map), so the folder stays where it was made.
 #include "cli/cli.h"
 
@@ -42,6 +45,23 @@ void conf_store_path(const struct conf *c, uint8_t iom, char out[PATH_MAX]) {
     else path_make(out, "%s/%s", c->dir, s);
 }
 
+static const char *const protects_names[PROTECTS_COUNT] = {"none", "journal", "store", "all"};
+const char *protects_name(enum protects p) { return protects_names[p]; }
+
+static bool protects_find(const char *text, enum protects *out) {
+    for (int p = 0; p < PROTECTS_COUNT; p++) {
+        if (strcmp(text, protects_names[p])) continue;
+        *out = (enum protects)p;
+        return true;
+    }
+    return false;
+}
+
+bool protects_parse(const char *text, enum protects *out) {
+    if (protects_find(text, out)) return true;
+    return fail(0, "--power-protected %.40s: none, journal, store or all is expected", text);
+}
+
 // ---- reading
 static bool text_take(const char *from, char *to, size_t cap) {
     size_t len = strlen(from);
@@ -52,15 +72,18 @@ static bool text_take(const char *from, char *to, size_t cap) {
 
 static const char *iom_parse(json_t *j, struct conf_iom *i) {
     static char why[JSON_ERROR_TEXT_LENGTH + 32];
-    const char *store, *at;
+    const char *store, *at, *journal = NULL;
     json_int_t size;
     json_error_t e;
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:s, s:I, s:s}", "store", &store, "size", &size, "at", &at)) {
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:s, s:I, s:s, s?s}", "store", &store, "size", &size, "at", &at, "journal",
+                       &journal)) {
         snprintf(why, sizeof why, "an IOM's entry: %s", e.text);
         return why;
     }
     if (!text_take(store, i->store, DIR_LEN_MAX / 3) || !text_take(at, i->at, sizeof i->at) || size <= 0)
         return "an IOM's entry has an empty or overlong value";
+    if (journal && (!text_take(journal, i->journal, DIR_LEN_MAX) || journal[0] != '/'))
+        return "the \"journal\" of an IOM's entry is no absolute path";
     i->size_bytes = (uint64_t)size;
     return NULL;
 }
@@ -85,15 +108,17 @@ static const char *conf_parse(json_t *j, struct conf *c) {
     json_t *list;
     json_error_t e;
     int format, made;
-    const char *cluster, *mount, *dir;
+    const char *cluster, *mount, *dir, *protects = NULL;
     if (json_unpack(j, "{s:i}", "format", &format)) return "it has no format number";
     if (format != CONF_FORMAT)
         return "it is of another format than this version of mendfs writes; use the version that made it";
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s:o}", "format", &format, "made", &made, "dir",
-                       &dir, "cluster", &cluster, "mount", &mount, "ioms", &list)) {
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s:o, s?s}", "format", &format, "made", &made, "dir",
+                       &dir, "cluster", &cluster, "mount", &mount, "ioms", &list, "power_protected", &protects)) {
         snprintf(why, sizeof why, "%s", e.text);
         return why;
     }
+    if (protects && !protects_find(protects, &c->protects))
+        return "\"power_protected\" is not none, journal, store or all";
     if (!hex_parse(cluster, c->cluster)) return "\"cluster\" is not 32 hexadecimal digits";
     if (!text_take(mount, c->mount, DIR_LEN_MAX) || mount[0] != '/') return "\"mount\" is no absolute path";
     if (!same_folder(dir, c->dir)) {
@@ -137,11 +162,15 @@ static json_t *conf_json(const struct conf *c) {
     char hex[33];
     hex_of(c->cluster, hex);
     json_t *list = json_array();
-    for (uint8_t i = 0; i < c->ioms; i++)
-        json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "store", c->iom[i].store, "size",
-                                              (json_int_t)c->iom[i].size_bytes, "at", c->iom[i].at));
-    json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:o}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir,
-                          "cluster", hex, "mount", c->mount, "ioms", list);
+    for (uint8_t i = 0; i < c->ioms; i++) {
+        const char *journal = c->iom[i].journal;
+        json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:s*}", "store", c->iom[i].store, "size",
+                                              (json_int_t)c->iom[i].size_bytes, "at", c->iom[i].at, "journal",
+                                              *journal ? journal : NULL));
+    }
+    json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:o, s:s*}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir,
+                          "cluster", hex, "mount", c->mount, "ioms", list, "power_protected",
+                          c->protects ? protects_name(c->protects) : NULL);
     return j;
 }
 

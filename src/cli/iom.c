@@ -20,10 +20,14 @@ struct iom_daemon {
     struct iom_config config;
     struct iom_start start;
     uint64_t id;
-    char store[PATH_MAX];
+    char store[PATH_MAX], journal[PATH_MAX]; // journal empty: it lies in the store
     bool runs, stop_asked;
     err why;                 // it ended
     int status;
+};
+
+struct devices { // of the arguments; NULL: not given
+    const char *store, *journal, *protects;
 };
 
 // ---- the store, before
@@ -34,25 +38,47 @@ static const char *store_fault(const struct iom_daemon *m, const struct store_id
     return NULL;
 }
 
+static bool device_open(struct iom_daemon *m, const char *what, const char *shown, const char *path,
+                        struct disk **out) {
+    struct disk_open_args a = {.path = path};
+    err r = disk_open(loop_env(m->d.l), &a, out);
+    const char *cause = r == ERR_NOENT       ? "it is missing; put it back"
+                        : r == ERR_LOCKED    ? "it is in use by another process; end that, or give each IOM its own"
+                        : m->d.error.text[0] ? m->d.error.text
+                                             : err_text(r);
+    if (r) daemon_fail(&m->d, "the %s %s cannot be opened: %s", what, shown, cause);
+    return !r;
+}
+
+static bool co_journal_fits(struct iom_daemon *m, struct disk *d) {
+    char why[STORE_WHY_BYTES];
+    struct disk *journal = NULL;
+    if (m->journal[0] && !device_open(m, "journal", m->journal, m->config.journal_path, &journal)) return false;
+    err r = co_store_journal_check(d, journal, why);
+    if (journal) co_disk_close(journal);
+    if (r == ERR_INVAL) daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, why);
+    else if (r) daemon_fail(&m->d, "the journal %s of the store %s cannot be used: %s", m->journal, m->store, why);
+    return !r;
+}
+
+static bool co_look(struct iom_daemon *m, struct disk *d, struct store_ident *id, uint64_t *incarnation) {
+    char why[STORE_WHY_BYTES] = "";
+    err r = co_store_peek(d, id, incarnation, why);
+    if (r) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, why[0] ? why : err_text(r)), false;
+    const char *fault = store_fault(m, id);
+    if (fault) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, fault), false;
+    return co_journal_fits(m, d);
+}
+
 static bool co_store_fits(struct iom_daemon *m) {
     struct env *e = loop_env(m->d.l);
-    struct disk_open_args a = {.path = m->config.disk_path};
     struct store_ident id;
     struct disk *d;
     uint64_t incarnation;
-    char why[160] = "";
-    err r = disk_open(e, &a, &d);
-    if (r) {
-        const char *cause = r == ERR_NOENT       ? "it is missing; put it back"
-                            : m->d.error.text[0] ? m->d.error.text
-                                                 : err_text(r);
-        return daemon_fail(&m->d, "the store %s cannot be opened: %s", m->store, cause), false;
-    }
-    r = co_store_peek(d, &id, &incarnation, why);
+    if (!device_open(m, "store", m->store, m->config.disk_path, &d)) return false;
+    bool fits = co_look(m, d, &id, &incarnation);
     co_disk_close(d);
-    if (r) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, why[0] ? why : err_text(r)), false;
-    const char *fault = store_fault(m, &id);
-    if (fault) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, fault), false;
+    if (!fits) return false;
     memcpy(m->conf.cluster, id.cluster, 16);
     LOG(e, TRACE_INFO, "IOM %u of %u begins: pid %d, store %s, incarnation so far %llu, listens at %s", id.iom,
         id.array_ioms, (int)getpid(), m->store, (unsigned long long)incarnation, m->config.listen);
@@ -113,7 +139,10 @@ static void tell_counters(void *ctx, struct iom_counters *out) {
                                  .wakes = c.wakes,
                                  .disk_calls = c.disk_calls,
                                  .slow_turns = c.slow_turns,
-                                 .longest_turn_ns = c.longest_turn_ns};
+                                 .longest_turn_ns = c.longest_turn_ns,
+                                 .disk_writes = c.disk_writes,
+                                 .disk_flushes = c.disk_flushes,
+                                 .disk_bytes_written = c.disk_bytes_written};
 }
 
 static void on_stop_signal(void *arg) {
@@ -161,32 +190,51 @@ static bool listens_privately(struct iom_daemon *m, bool insecure) {
 }
 
 // Paths longer than the configuration of an IOM takes go by way of the open folder.
-static bool disk_path_set(struct iom_daemon *m) {
-    if (strlen(m->store) < sizeof m->config.disk_path) {
-        snprintf(m->config.disk_path, sizeof m->config.disk_path, "%.255s", m->store);
+static bool path_fit(struct iom_daemon *m, const char *what, const char *path, char out[256]) {
+    if (strlen(path) < 256) {
+        snprintf(out, 256, "%.255s", path);
         return true;
     }
     char folder[PATH_MAX];
-    path_make(folder, "%s", m->store);
+    path_make(folder, "%s", path);
     char *slash = strrchr(folder, '/');
     *slash = 0;
     int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC); // for the life of the process
-    if (fd < 0) return daemon_fail(&m->d, "the store %s cannot be opened: %s", m->store, strerror(errno)), false;
-    snprintf(m->config.disk_path, sizeof m->config.disk_path, "/proc/self/fd/%d/%.200s", fd, slash + 1);
+    if (fd < 0) return daemon_fail(&m->d, "the %s %s cannot be opened: %s", what, path, strerror(errno)), false;
+    snprintf(out, 256, "/proc/self/fd/%d/%.200s", fd, slash + 1);
     return true;
 }
 
-static bool configure(struct iom_daemon *m, const char *store, const char *listen) {
+static bool absolute(struct iom_daemon *m, const char *option, const char *path) {
+    if (!path || (path[0] == '/' && strlen(path) < DIR_LEN_MAX)) return true;
+    return daemon_fail(&m->d, "%s %.100s: an absolute path is needed", option, path), false;
+}
+
+// What the arguments say counts before what cluster.conf says; a store that is named brings no journal along.
+static bool devices_set(struct iom_daemon *m, const struct devices *v) {
+    const char *journal = v->journal ? v->journal : !v->store && m->conf.ioms ? m->conf.iom[m->id].journal : "";
+    enum protects protects = m->conf.protects;
+    if (!absolute(m, "--store", v->store) || !absolute(m, "--journal", v->journal)) return false;
+    if (v->protects && !protects_parse(v->protects, &protects)) return false;
+    if (protects == PROTECTS_JOURNAL && !journal[0])
+        return daemon_fail(&m->d, "--power-protected journal: the journal lies inside the store, on the same device; say all"),
+               false;
+    if (v->store) path_make(m->store, "%s", v->store);
+    else conf_store_path(&m->conf, (uint8_t)m->id, m->store);
+    path_make(m->journal, "%s", journal);
+    m->config.store_protected = protects == PROTECTS_STORE || protects == PROTECTS_ALL;
+    m->config.journal_protected = protects == PROTECTS_JOURNAL || protects == PROTECTS_ALL;
+    return path_fit(m, "store", m->store, m->config.disk_path) &&
+           path_fit(m, "journal", m->journal, m->config.journal_path);
+}
+
+static bool configure(struct iom_daemon *m, const struct devices *v, const char *listen) {
     if (m->conf.ioms && m->id >= m->conf.ioms)
         return daemon_fail(&m->d, "there is no IOM %u in %s: they are 0 to %u", (unsigned)m->id, m->conf.dir,
                            m->conf.ioms - 1),
                false;
-    if (!m->conf.ioms && (!store || !listen))
+    if (!m->conf.ioms && (!v->store || !listen))
         return daemon_fail(&m->d, "without a cluster.conf (--dir) both --store and --listen are needed"), false;
-    if (store && (store[0] != '/' || strlen(store) >= DIR_LEN_MAX))
-        return daemon_fail(&m->d, "--store %.100s: an absolute path is needed", store), false;
-    if (store) path_make(m->store, "%s", store);
-    else conf_store_path(&m->conf, (uint8_t)m->id, m->store);
     if (!listen) listen = m->conf.iom[m->id].at;
     if (strlen(listen) >= sizeof m->config.listen)
         return daemon_fail(&m->d, "--listen %.120s is too long", listen), false;
@@ -197,7 +245,7 @@ static bool configure(struct iom_daemon *m, const char *store, const char *liste
     m->config.serving = on_serving;
     m->config.counters = tell_counters;
     m->config.ctx = m;
-    return disk_path_set(m);
+    return devices_set(m, v);
 }
 
 static int iom_daemon_run(struct iom_daemon *m) {
@@ -220,14 +268,17 @@ static bool conf_find(struct iom_daemon *m, const char *dir, bool alone) {
 
 static int iom_run(int argc, char **argv) {
     static struct iom_daemon m; // large, and the process's own
-    const char *dir = NULL, *store = NULL, *listen = NULL, *rest[1];
+    const char *dir = NULL, *listen = NULL, *rest[1];
+    struct devices v = {0};
     uint64_t ready_fd = UINT64_MAX;
     bool insecure = false;
     m.id = UINT64_MAX;
     const struct option_row options[] = {
         {"--dir", OPT_TEXT, &dir},
         {"--id", OPT_NUMBER, &m.id, 0, ARRAY_IOMS_MAX - 1},
-        {"--store", OPT_TEXT, &store},
+        {"--store", OPT_TEXT, &v.store},
+        {"--journal", OPT_TEXT, &v.journal},
+        {"--power-protected", OPT_TEXT, &v.protects},
         {"--listen", OPT_TEXT, &listen},
         {"--insecure", OPT_FLAG, &insecure},
         {"--ready-fd", OPT_NUMBER, &ready_fd, 3, 1023},
@@ -239,18 +290,24 @@ static int iom_run(int argc, char **argv) {
     if (m.d.ready_fd >= 0) fcntl(m.d.ready_fd, F_SETFD, FD_CLOEXEC);
     if (m.id == UINT64_MAX) return fail(EXIT_USAGE, "iom: --id is missing; usage: %s", cmd_iom.synopsis);
     snprintf(m.d.name, sizeof m.d.name, "iom-%u", (unsigned)m.id);
-    if (!conf_find(&m, dir, store && listen) || !configure(&m, store, listen) || !listens_privately(&m, insecure))
+    if (!conf_find(&m, dir, v.store && listen) || !configure(&m, &v, listen) || !listens_privately(&m, insecure))
         return 1;
     return iom_daemon_run(&m);
 }
 
 const struct command cmd_iom = {
     "iom",
-    "mendfs iom --dir DIR --id N [--store PATH] [--listen AT] [--insecure]",
+    "mendfs iom --dir DIR --id N [--store PATH] [--journal PATH] [--power-protected WHAT] [--listen AT] [--insecure]",
     "Runs one IOM in the foreground (for service managers)",
     "  --id N        its position in the array\n"
     "  --store PATH  instead of what DIR/cluster.conf says: a file or a block device; absolute\n"
-    "  --listen AT   likewise: unix:PATH or HOST:PORT. Without --insecure only Unix sockets and loopback addresses\n"
+    "  --journal PATH\n"
+    "                the file or block device that its journal lies on, if the store was made with one; else what\n"
+    "                DIR/cluster.conf says. With --store and without --journal the journal lies inside that store\n"
+    "  --power-protected none|journal|store|all\n"
+    "                which of the two keep every write that they have accepted when the power fails; these are not flushed.\n"
+    "                Default: what DIR/cluster.conf says\n"
+    "  --listen AT   like --store: unix:PATH or HOST:PORT. Without --insecure only Unix sockets and loopback addresses\n"
     "  --ready-fd N  writes a line to that descriptor: \"ok\" once it runs and has its store open, else what went "
     "wrong\n\n"
     "SIGTERM and SIGINT stop it cleanly. SIGUSR1 writes to the log what each of its tasks waits for.\n",

@@ -1,5 +1,6 @@
 // Making a cluster: its folder, its first map, its stores. cluster.conf says "made": false until all stores stand, so
 // that an interrupted making is known and begun anew.
+#include "base/sum.h"
 #include "cli/make.h"
 #include "cli/tool.h"
 #include "cluster/register.h"
@@ -7,6 +8,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -76,6 +78,47 @@ static bool room_is_there(const struct conf *c) {
                 (unsigned long long)((uint64_t)fs.f_bavail * fs.f_frsize >> 20));
 }
 
+// ---- journals on devices of their own
+// Nobody's file or device is written over. What an interrupted making left is gone by then (cluster_unmake).
+static bool device_is_free(const char *path) {
+    uint8_t head[8192];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, head, sizeof head, 0);
+    int why = errno;
+    if (fd >= 0) close(fd);
+    if (n < 0) return fail(0, "the journal's device %s cannot be read: %s", path, strerror(why));
+    if (is_zero(head, (size_t)n)) return true;
+    return fail(0,
+                "the journal's device %s is not empty; choose another --journal or, if nothing on it is needed, wipe it: "
+                "dd if=/dev/zero of=%s bs=1M count=1",
+                path, path);
+}
+
+static bool journal_is_free(const char *path) {
+    struct stat st;
+    if (stat(path, &st)) {
+        if (errno == ENOENT) return true;
+        return fail(0, "the journal %s cannot be used: %s", path, strerror(errno));
+    }
+    if (S_ISBLK(st.st_mode)) return device_is_free(path);
+    return fail(0,
+                S_ISREG(st.st_mode) ? "the journal %s exists already; choose another --journal, or remove it if nothing "
+                                      "needs it"
+                                    : "the journal %s is neither a file nor a block device; choose another --journal",
+                path);
+}
+
+static bool journals_are_free(const struct conf *c) {
+    for (uint8_t i = 0; i < c->ioms; i++)
+        if (c->iom[i].journal[0] && !journal_is_free(c->iom[i].journal)) return false;
+    return true;
+}
+
+static void journal_remove(const char *path) {
+    struct stat st;
+    if (path[0] && stat(path, &st) == 0 && S_ISREG(st.st_mode)) unlink(path);
+}
+
 // ---- stores
 struct making {
     const struct conf *c;
@@ -99,20 +142,47 @@ static void first_map(struct making *m) {
     cluster_map_first(&m->first, m->c->cluster, ioms, m->c->ioms);
 }
 
-static err co_fill(struct disk *d, const struct making *m, uint8_t i) {
+static err co_fill(struct disk *d, struct disk *journal, const struct making *m, uint8_t i) {
     uint8_t block[REGISTER_RECORD_BYTES_MAX];
     uint32_t len = register_first_block(&m->first, block);
-    err e = co_store_format(d, &m->ident[i], NULL);
+    struct store_config sc = {.journal = journal};
+    err e = co_store_format(d, &m->ident[i], &sc);
     return e ? e : co_register_blocks_write(d, block, len);
 }
 
+static bool is_device(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+static err journal_open(struct tool *t, const struct conf_iom *i, struct disk **out) {
+    struct disk_open_args a = {.path = i->journal, .create = !is_device(i->journal)};
+    a.size_bytes = store_journal_device_bytes(i->size_bytes, 0);
+    *out = NULL;
+    err e = i->journal[0] ? disk_open(t->e, &a, out) : OK;
+    if (e) fail(1, "the journal %s cannot be made: %s", i->journal, t->error.text[0] ? t->error.text : err_text(e));
+    return e;
+}
+
 static err co_make_store(struct tool *t, const struct making *m, uint8_t i, const char *path) {
-    struct disk_open_args a = {.path = path, .create = true, .size_bytes = m->c->iom[i].size_bytes};
-    struct disk *d;
+    const struct conf_iom *ci = &m->c->iom[i];
+    struct disk_open_args a = {.path = path, .create = true, .size_bytes = ci->size_bytes};
+    struct disk *d, *journal;
     unlink(path); // of an earlier making that was interrupted; nothing was ever served from it
     err e = disk_open(t->e, &a, &d);
-    if (e) return e;
-    e = co_fill(d, m, i);
+    if (e) {
+        fail(1, "the store %s cannot be made: %s", path, t->error.text[0] ? t->error.text : err_text(e));
+        return e;
+    }
+    e = journal_open(t, ci, &journal);
+    if (!e) {
+        e = co_fill(d, journal, m, i);
+        if (e == ERR_TOOSMALL && journal)
+            fail(1, "the journal's device %s is too small: it needs 1032K at least", ci->journal);
+        else if (e)
+            fail(1, "the store %s cannot be made: %s", path, t->error.text[0] ? t->error.text : err_text(e));
+    }
+    if (journal) co_disk_close(journal);
     co_disk_close(d);
     return e;
 }
@@ -125,18 +195,16 @@ static void co_make_stores(struct tool *t) {
         path_make(folder, "%s", path);
         *strrchr(folder, '/') = 0;
         if (!dir_make(folder, 0700)) return;
-        err e = co_make_store(t, m, i, path);
-        if (!e) continue;
-        fail(1, "the store %s cannot be made: %s", path, t->error.text[0] ? t->error.text : err_text(e));
-        return;
+        if (co_make_store(t, m, i, path)) return;
     }
     m->ok = true;
 }
 
 // After a failure nothing stays that takes room.
-static void unmake(const struct conf *c) {
+void cluster_unmake(const struct conf *c) {
     for (uint8_t i = 0; i < c->ioms; i++) {
         char path[PATH_MAX];
+        journal_remove(c->iom[i].journal);
         conf_store_path(c, i, path);
         unlink(path);
         *strrchr(path, '/') = 0;
@@ -153,11 +221,11 @@ bool cluster_make(struct conf *c) {
     if (c->iom[0].size_bytes < STORE_BYTES_MIN)
         return fail(0, "--size %s is too small for a store; the minimum is %lluM",
                     size_text(c->iom[0].size_bytes, size), (unsigned long long)(STORE_BYTES_MIN >> 20));
-    if (!room_is_there(c) || !conf_save(c)) return false;
+    if (!room_is_there(c) || !journals_are_free(c) || !conf_save(c)) return false;
     first_map(&m);
     tool_run(c->cluster, co_make_stores, &m);
     c->made = m.ok;
     if (m.ok && conf_save(c)) return true;
-    unmake(c);
+    cluster_unmake(c);
     return false;
 }

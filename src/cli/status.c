@@ -99,6 +99,9 @@ static json_t *numbers_json(const struct wire_status *w) {
         {"syscalls", w->syscalls},
         {"wakes", w->wakes},
         {"disk_calls", w->disk_calls},
+        {"disk_writes", w->disk_writes},
+        {"disk_flushes", w->disk_flushes},
+        {"disk_bytes_written", w->disk_bytes_written},
         {"slow_turns", w->slow_turns},
         {"longest_turn_ns", w->longest_turn_ns},
     };
@@ -109,6 +112,13 @@ static json_t *numbers_json(const struct wire_status *w) {
     return j;
 }
 
+static const char *protected_name(const struct wire_status *w) {
+    enum protects p = PROTECTS_NONE;
+    if (w->protected & WIRE_PROTECTED_JOURNAL) p = PROTECTS_JOURNAL;
+    if (w->protected & WIRE_PROTECTED_STORE) p = p ? PROTECTS_ALL : PROTECTS_STORE;
+    return protects_name(p);
+}
+
 static json_t *iom_json(const struct status *s, uint8_t i) {
     const struct iom_answer *a = &s->answer[i];
     json_t *j = json_pack("{s:i, s:o, s:s, s:n, s:{s:i, s:i}, s:s, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]),
@@ -116,6 +126,8 @@ static json_t *iom_json(const struct status *s, uint8_t i) {
                           s->at.at[i], "proxy", proxy_of((iom_id){i}, s->at.ioms).n, "answers", a->answered);
     if (!a->answered) return j;
     json_object_set_new(j, "incarnation", json_integer((json_int_t)le64_get(a->s.incarnation)));
+    json_object_set_new(j, "journal", json_string(a->s.journal_apart ? "apart" : "inside"));
+    json_object_set_new(j, "power_protected", json_string(protected_name(&a->s)));
     json_t *numbers = numbers_json(&a->s);
     json_object_update(j, numbers);
     json_decref(numbers);
@@ -159,10 +171,25 @@ static void print_iom(const struct status *s, uint8_t i) {
            proxy_of((iom_id){i}, s->at.ioms).n, store, s->at.at[i]);
 }
 
+// One line, and one more for each IOM that has it otherwise: what was set anew counts from its next start.
+static void print_devices(const struct status *s) {
+    const struct wire_status *first = NULL;
+    for (uint8_t i = 0; i < s->at.ioms; i++) {
+        const struct wire_status *w = &s->answer[i].s;
+        if (!s->answer[i].answered || !le64_get(w->incarnation)) continue;
+        if (first && w->journal_apart == first->journal_apart && w->protected == first->protected) continue;
+        if (first) printf("IOM %u: ", i);
+        else first = w;
+        printf("journal %s, power-protected: %s\n", w->journal_apart ? "on a device of its own" : "inside the store",
+               protected_name(w));
+    }
+}
+
 static void print_table(const struct status *s) {
     static const char *const verdicts[] = {"healthy", "degraded", "not serving"};
     printf("IOM  pid      state      proxy  store used       address\n");
     for (uint8_t i = 0; i < s->at.ioms; i++) print_iom(s, i);
+    print_devices(s);
     for (uint32_t i = 0; i < s->mx_len; i++) printf("mount  pid %d  %s\n", (int)s->mx[i].pid, s->mx[i].at);
     printf("%s: the array is %s, epoch %llu, %u of %u IOMs up, %u mounts\n", verdicts[verdict(s)],
            array_state_name(s->shown.array), (unsigned long long)s->shown.epoch, s->shown.up, s->at.ioms, s->mx_len);

@@ -11,11 +11,56 @@
 #define DEFAULT_SIZE GIB(8)
 
 struct up_args {
-    const char *dir, *mount, *nfs;
+    const char *dir, *mount, *nfs, *journal, *power_protected;
+    enum protects protects; // if power_protected
     uint64_t ioms, size_bytes;
 };
 
 // ---- the cluster
+// PATTERN has a '%', which stands for the IOM's number; without one it is a folder.
+static bool journal_path(const char *pattern, uint8_t iom, char out[PATH_MAX]) {
+    const char *mark = pattern ? strchr(pattern, '%') : NULL;
+    if (!pattern) out[0] = 0;
+    else if (pattern[0] != '/' || strlen(pattern) > DIR_LEN_MAX / 2)
+        return fail(0, "--journal %.100s: an absolute path is needed", pattern);
+    else if (mark && strchr(mark + 1, '%'))
+        return fail(0, "--journal %.100s: one %% at most, which stands for the IOM's number", pattern);
+    else if (mark) path_make(out, "%.*s%u%s", (int)(mark - pattern), pattern, iom, mark + 1);
+    else path_make(out, "%s/iom-%u.journal", pattern, iom);
+    return true;
+}
+
+static bool journals_fit(const struct up_args *a, const struct conf *c) {
+    char path[PATH_MAX];
+    for (uint8_t i = 0; a->journal && i < c->ioms; i++) {
+        if (!journal_path(a->journal, i, path)) return false;
+        if (!strcmp(path, c->iom[i].journal)) continue;
+        if (!c->iom[i].journal[0])
+            return fail(0,
+                        "the stores in %s have their journals inside; --journal is chosen when an array is made, so leave "
+                        "it out",
+                        c->dir);
+        return fail(0,
+                    "the journal of IOM %u is %s, not %s; leave out --journal, or move the file and put a link where it was",
+                    i, c->iom[i].journal, path);
+    }
+    return true;
+}
+
+static bool protects_fit(const struct up_args *a, const struct conf *c) {
+    if (!a->power_protected || a->protects != PROTECTS_JOURNAL || c->iom[0].journal[0]) return true;
+    return fail(0, "--power-protected journal: the journals lie inside the stores, on the same devices; say all, or add "
+                   "--journal to a new array");
+}
+
+static bool protects_change(const struct up_args *a, struct conf *c) {
+    if (!a->power_protected || a->protects == c->protects) return true;
+    c->protects = a->protects;
+    if (!conf_save(c)) return false;
+    say("power-protected from the next start of each IOM on: %s", protects_name(c->protects));
+    return true;
+}
+
 static bool args_fit(const struct up_args *a, const struct conf *c) {
     char have[24], want[24];
     if (a->ioms && a->ioms != c->ioms)
@@ -23,7 +68,16 @@ static bool args_fit(const struct up_args *a, const struct conf *c) {
     if (a->size_bytes && a->size_bytes / BLOCK_BYTES * BLOCK_BYTES != c->iom[0].size_bytes)
         return fail(0, "the stores in %s are of %s each, not %s; changing that is not yet in this version", c->dir,
                     size_text(c->iom[0].size_bytes, have), size_text(a->size_bytes, want));
-    return true;
+    return journals_fit(a, c) && protects_fit(a, c);
+}
+
+// A folder for the journals is made; the folder of a pattern is there already.
+static bool journals_choose(const struct up_args *a, struct conf *c) {
+    c->protects = a->protects;
+    for (uint8_t i = 0; i < c->ioms; i++)
+        if (!journal_path(a->journal, i, c->iom[i].journal)) return false;
+    if (!protects_fit(a, c)) return false;
+    return !a->journal || strchr(a->journal, '%') || dir_make(a->journal, 0700);
 }
 
 static bool make_new(const struct up_args *a, const char *dir, const char *mount, struct conf *c) {
@@ -31,7 +85,8 @@ static bool make_new(const struct up_args *a, const char *dir, const char *mount
     if (mount) path_make(at, "%s", mount);
     else mount_default(at);
     uint64_t size_bytes = a->size_bytes ? a->size_bytes : DEFAULT_SIZE;
-    if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at) || !cluster_make(c)) return false;
+    if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at) || !journals_choose(a, c) || !cluster_make(c))
+        return false;
     say("made %u stores of %s in %s", c->ioms, size_text(c->iom[0].size_bytes, size), dir);
     return true;
 }
@@ -40,7 +95,10 @@ static bool cluster_find(const struct up_args *a, const char *dir, const char *m
     switch (conf_load(dir, c)) {
     case CONF_BAD: return false;
     case CONF_NONE: return folder_is_free(dir) && make_new(a, dir, mount, c);
-    case CONF_FOUND: return c->made ? args_fit(a, c) : make_new(a, dir, mount, c);
+    case CONF_FOUND:
+        if (c->made) return args_fit(a, c) && protects_change(a, c);
+        cluster_unmake(c);
+        return make_new(a, dir, mount, c);
     }
     return false;
 }
@@ -143,10 +201,12 @@ static int up_run(int argc, char **argv) {
     const struct option_row options[] = {
         {"--dir", OPT_TEXT, &a.dir},         {"--ioms", OPT_NUMBER, &a.ioms, 3, ARRAY_IOMS_MAX},
         {"--mount", OPT_TEXT, &a.mount},     {"--nfs", OPT_TEXT, &a.nfs},
-        {"--size", OPT_SIZE, &a.size_bytes}, {0},
+        {"--size", OPT_SIZE, &a.size_bytes}, {"--journal", OPT_TEXT, &a.journal},
+        {"--power-protected", OPT_TEXT, &a.power_protected}, {0},
     };
     a.size_bytes = 0;
     if (!args_parse(&cmd_up, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
+    if (a.power_protected && !protects_parse(a.power_protected, &a.protects)) return EXIT_USAGE;
     if (a.nfs) return fail(EXIT_USAGE, "--nfs: not yet in this version");
     if (!dir_resolve(a.dir, dir) || (a.mount && !mount_resolve(a.mount, mount)) || !folder_make_private(dir)) return 1;
     int lock_fd = dir_lock(dir);
@@ -158,11 +218,19 @@ static int up_run(int argc, char **argv) {
 
 const struct command cmd_up = {
     "up",
-    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--size SIZE]",
+    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--size SIZE] [--journal WHERE] [--power-protected WHAT]",
     "Makes what is missing, starts what does not run, and mounts it; returns once files can be written",
     "  --ioms N      storage servers of a new array, 3 to 16; default 4. One of them may be lost without loss of data\n"
     "  --mount MNT   where to mount; default /mnt/mendfs (root) or ~/mendfs, or what the array was made with\n"
-    "  --size SIZE   of each IOM's store, reserved at once (fallocate); default 8G\n\n"
+    "  --size SIZE   of each IOM's store, reserved at once (fallocate); default 8G\n"
+    "  --journal WHERE\n"
+    "                puts each IOM's journal on a file or block device of its own, for a new array: a folder, in which each\n"
+    "                gets the file iom-N.journal (or finds there a link to a device), or a path with a % that stands for N,\n"
+    "                like /dev/vg/journal-%. Absolute. Without it the journal lies in the store\n"
+    "  --power-protected WHAT\n"
+    "                which devices keep every write that they have accepted when the power fails (battery, capacitors): none\n"
+    "                (the default), journal, store or all. Such a device is not flushed. If it is not true, what was fsynced\n"
+    "                is lost. May be changed; each IOM takes it up when it starts\n\n"
     "It may be run at any time: what runs stays as it is. It does not supervise: a daemon that died stays dead until "
     "`up`,\n"
     "`start-iom` or the service manager starts it again. Daemons listen on Unix sockets in DIR alone.\n",

@@ -9,6 +9,8 @@
 //   completions that it must cover).
 // - The loop is woken only when it sleeps, and once, however many complete.
 // - Nobody is woken by a holder of the lock: who wakes wants it at once, and would go back to sleep for it.
+// - A power-protected device gets no fdatasync (env.h); an image file on one is written with O_DSYNC, because its file
+//   system keeps apart which places of the file have ever been written, and that has to be durable with them.
 // - After a failed flush no later one succeeds: the kernel may have dropped what it could not write and would then
 //   call the rest clean. Whoever opens the store anew finds out by its checksums what is there.
 #include "host/host.h"
@@ -320,11 +322,12 @@ uint32_t host_disk_inflight(const struct disk *disk) { return host_disk_of(disk)
 // O_DIRECT is set after opening: with O_CREAT a file system that refuses it would leave an empty file behind.
 static int open_file(const struct disk_open_args *a, bool *made) {
     struct stat st;
-    int excl = stat(a->path, &st) == 0 && S_ISBLK(st.st_mode) ? O_EXCL : 0; // also against mounts of it
+    bool is_device = stat(a->path, &st) == 0 && S_ISBLK(st.st_mode);
+    int flags = is_device ? O_EXCL : a->power_protected ? O_DSYNC : 0; // O_EXCL: also against mounts of it
     *made = false;
-    int fd = open(a->path, O_RDWR | O_CLOEXEC | excl);
+    int fd = open(a->path, O_RDWR | O_CLOEXEC | flags);
     if (fd >= 0 || errno != ENOENT || !a->create) return fd;
-    fd = open(a->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
+    fd = open(a->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL | flags, 0600);
     *made = fd >= 0;
     return fd;
 }

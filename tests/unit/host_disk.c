@@ -174,6 +174,36 @@ static void what_is_written_is_read(void **state) {
     close(fd);
 }
 
+// ---- power-protected devices
+static int flags_of_store(void) { // of our own descriptor of it
+    struct stat want, have;
+    assert_int_equal(stat(store, &want), 0);
+    for (int fd = 3; fd < 100; fd++)
+        if (fstat(fd, &have) == 0 && have.st_ino == want.st_ino && have.st_dev == want.st_dev)
+            return fcntl(fd, F_GETFL);
+    fail_msg("the store is not open");
+    return 0;
+}
+
+// What an image file's own file system knows of it is durable with each write instead.
+static void a_power_protected_image_is_written_through_and_not_flushed(void **state) {
+    struct disk *d;
+    struct host_counters before, after;
+    struct disk_open_args a = {.path = store, .create = true, .size_bytes = STORE_BYTES, .power_protected = true};
+    loop_counters(loop, &before);
+    assert_int_equal(disk_open(env, &a, &d), OK);
+    assert_int_equal(flags_of_store() & O_DSYNC, O_DSYNC);
+    run_task(write_flush_read, d);
+    loop_counters(loop, &after);
+    assert_int_equal(after.disk_flushes, before.disk_flushes);
+    assert_int_equal(after.disk_calls - before.disk_calls, 3); // one write, two reads
+    d = open_store();
+    assert_int_equal(flags_of_store() & O_DSYNC, 0);
+    run_task(write_flush_read, d);
+    loop_counters(loop, &before);
+    assert_int_equal(before.disk_flushes - after.disk_flushes, 1);
+}
+
 #define MANY 256
 static struct disk_io ios[MANY];
 static int done_len;
@@ -383,6 +413,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_open_store_is_locked_against_all_others, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lock_dies_with_its_process, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_written_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_power_protected_image_is_written_through_and_not_flushed, setup, teardown),
         cmocka_unit_test_setup_teardown(scattered_writes_all_arrive_and_neighbours_share_a_call, setup, teardown),
         cmocka_unit_test_setup_teardown(an_io_of_many_parts, setup, teardown),
         cmocka_unit_test_setup_teardown(failed_ios_are_errors_not_ends, setup, teardown),

@@ -11,6 +11,12 @@
 
 #define SEEDS 12
 
+// A run that hangs ends in the midst of an fsync and leaves what the oracle had noted for it.
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "detect_leaks=0";
+}
+
 static uint32_t failing(bool lie) {
     uint32_t failed = 0;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
