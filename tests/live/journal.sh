@@ -111,3 +111,32 @@ verify "kept by devices that were not flushed"
 expect_same "$TMP/40" "$MNT/d/41" "a file of that time"
 live_down
 "$MENDFS" check --dir "$DIR"
+
+# ---- block devices, by links in a folder
+devices=()
+detach() { # one that is still open goes with its last user
+    local d
+    for d in "${devices[@]}"; do losetup -d "$d"; done
+}
+[ "$(id -u)" = 0 ] && [ -b /dev/loop0 ] || exit 0
+trap 'status=$?; detach; live_end $status' EXIT
+mkdir "$TMP/links"
+for n in 0 1 2; do
+    truncate -s 4M "$TMP/device-$n"
+    at=$(losetup -f --show "$TMP/device-$n") || { echo "no loop devices: journals on block devices are not looked at" && exit 0; }
+    devices+=("$at")
+    ln -s "$at" "$TMP/links/iom-$n.journal"
+done
+DIR=$TMP/on-devices
+echo somebody >"${devices[1]}"
+says 'device .*iom-1.journal is not empty; choose another' 1 \
+    "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 64M --ioms 3 --journal "$TMP/links"
+dd if=/dev/zero of="${devices[1]}" bs=4096 count=1 conv=fsync status=none
+live_up --ioms 3 --journal "$TMP/links" --power-protected journal
+head -c 3M /dev/urandom >"$TMP/r"
+dd if="$TMP/r" of="$MNT/r" bs=64K conv=fsync status=none
+kill_all
+live_up
+expect_same "$TMP/r" "$MNT/r" "a file after kill -9, journals on devices"
+live_down
+"$MENDFS" check --dir "$DIR"
