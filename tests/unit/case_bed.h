@@ -525,16 +525,31 @@ static inline bool bed_starts_and_is_cut(struct bed *b, uint64_t k) {
 }
 
 // From the state on the shelf, with the power cut at every I/O of the recovery, or at each `every`-th.
-static inline void bed_check_cut_again(struct bed *b, const struct outcome *o, uint8_t mine, uint64_t every) {
+static inline void bed_check_cut_with(struct bed *b, const struct outcome *o, uint8_t mine, uint64_t every,
+                                      world_keep_fn keep) {
     for (uint64_t k = every;; k += every) {
         bed_off(b);
         bed_from_shelf(b, "cut");
-        if (!bed_starts_and_is_cut(b, k)) return;
-        if (k % 3 == 0)
-            (void)bed_starts_and_is_cut(b, 1 + world_random_below(b->w, k)); // and once more in the recovery from that
+        world_keep_sectors(b->w, keep, b);
+        bool cut = bed_starts_and_is_cut(b, k);
+        world_keep_sectors(b->w, NULL, NULL);
+        if (!cut) return;
+        // and once more in the recovery from that
+        if (k % 3 == 0) (void)bed_starts_and_is_cut(b, 1 + world_random_below(b->w, k));
         bed_on(b);
         bed_check_outcome(b, o, mine);
     }
+}
+
+static inline bool bed_keep_all_but_blocks(void *ctx, const struct world_sector *s) {
+    struct bed *b = ctx;
+    return s->off_bytes < b->disk[0].data_from; // the stores are alike
+}
+
+static inline void bed_check_cut_again(struct bed *b, const struct outcome *o, uint8_t mine, uint64_t every) {
+    bed_check_cut_with(b, o, mine, every, NULL);
+    // Where D's block was reconstructed, chance is not enough: no record may name it before it is on disk.
+    if (o->d == FRESH_PLACE && every == 1) bed_check_cut_with(b, o, mine, every, bed_keep_all_but_blocks);
 }
 
 static inline void bed_recovers(struct bed *b, struct outcome o, uint64_t every) {
