@@ -363,11 +363,11 @@ static int check(struct check *c) {
     if (!c->ran) return fail(2, "could not check%s; the reasons stand above", c->sum.faults ? " everything" : "");
     if (c->unrecovered && !c->sum.faults)
         return fail(2,
-                    "the stores are sound (%llu blocks), but the array was not stopped cleanly: its names and rows can "
+                    "the stores are sound (%llu blocks in use), but the array was not stopped cleanly: its names and rows can "
                     "be verified "
                     "once it has recovered (mendfs up, then mendfs check)",
                     (unsigned long long)c->sum.blocks);
-    say("%llu rows verified, %llu blocks, %llu faults", (unsigned long long)c->sum.rows,
+    say("%llu rows verified, %llu blocks in use, %llu faults", (unsigned long long)c->sum.rows,
         (unsigned long long)c->sum.blocks, (unsigned long long)c->sum.faults);
     return c->sum.faults ? 1 : 0;
 }

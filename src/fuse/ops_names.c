@@ -301,11 +301,11 @@ static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) {
 }
 
 static void co_statfs(struct fcall *c) {
-    uint64_t blocks, free_blocks, objects;
-    err e = co_mx_statfs(c->f->mx, &c->op, &blocks, &free_blocks, &objects);
-    struct statvfs v = {.f_bsize = BLOCK_BYTES, .f_frsize = BLOCK_BYTES, .f_blocks = blocks, .f_bfree = free_blocks, .f_bavail = free_blocks, .f_namemax = 255};
-    v.f_ffree = v.f_favail = free_blocks; // an object needs less than a block of metadata
-    v.f_files = objects + free_blocks;
+    struct mx_statfs s;
+    err e = co_mx_statfs(c->f->mx, &c->op, &s);
+    struct statvfs v = {.f_bsize = BLOCK_BYTES, .f_frsize = BLOCK_BYTES, .f_blocks = s.blocks, .f_bfree = s.free_blocks, .f_bavail = s.avail_blocks, .f_namemax = 255};
+    v.f_ffree = v.f_favail = s.avail_blocks; // an object needs less than a block of metadata
+    v.f_files = s.objects + s.avail_blocks;
     fuse_req_interrupt_func(c->req, NULL, NULL);
     if (e) fuse_reply_err(c->req, err_errno(e));
     else fuse_reply_statfs(c->req, &v);

@@ -40,6 +40,8 @@ struct wire_status {
     le64 msgs_in, msgs_out, net_bytes_in, net_bytes_out, syscalls, wakes, disk_calls, slow_turns, longest_turn_ns; // struct iom_counters
     le64 mem_spare_bytes;
     le64 disk_writes, disk_flushes, disk_bytes_written; // of struct iom_counters, too
+    le64 cache_limit_bytes; // of rows and store together, as configured; what they use: above
+    le64 blocks_used;       // blocks_free is less than the rest: what is kept for deletes, settling, recovery
 };
 #define WIRE_PROTECTED_STORE 1u
 #define WIRE_PROTECTED_JOURNAL 2u

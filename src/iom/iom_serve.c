@@ -53,6 +53,7 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->incarnation = le64_of(store_incarnation(i->store));
     s->blocks_total = le64_of(store_blocks_total(i->store));
     s->blocks_free = le64_of(store_blocks_free(i->store));
+    s->blocks_used = le64_of(store_blocks_used(i->store));
     s->objects = le64_of(n.objects);
     s->rows_dirty_bytes = le64_of(r.dirty_bytes);
     s->rows_cache_bytes = le64_of(r.cache_bytes);
@@ -97,6 +98,7 @@ static void answer_status(struct iom *i, struct inbound *in) {
     status_of_world(i, s);
     s->mem_bytes = le64_of(mem_used_bytes(i->env->mem));
     s->mem_spare_bytes = le64_of(mem_spare_bytes(i->env->mem));
+    s->cache_limit_bytes = le64_of(i->config->store.cache_bytes + i->config->rows.cache_bytes);
     hub_reply(in, reply, OK);
 }
 
@@ -121,7 +123,7 @@ static void co_verify(struct iom *i, struct inbound *in) {
     err e = co_rows_verify(i->rows, collect, &s, &rows, &faults);
     r->rows = le64_of(rows);
     r->faults = le64_of(faults);
-    r->blocks = le64_of(store_blocks_total(i->store) - store_blocks_free(i->store));
+    r->blocks = le64_of(store_blocks_used(i->store));
     if (s.len) msg_set_payload(reply, (struct slice){s.b, 0, s.len});
     buf_unref(s.b);
     hub_reply(in, reply, e);

@@ -146,6 +146,7 @@ err co_name_statfs(struct request *r) {
         .blocks = le64_of(store_blocks_total(r->n->store)),
         .blocks_free = le64_of(store_blocks_free(r->n->store)),
         .objects = le64_of(st.objects),
+        .blocks_used = le64_of(store_blocks_used(r->n->store)),
     };
     r->reply_len = sizeof rep - sizeof rep.env;
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);

@@ -47,7 +47,9 @@ MUST_USE err co_mx_link(struct mx *m, struct mx_op *op, struct handle h, struct 
 MUST_USE err co_mx_unlink(struct mx *m, struct mx_op *op, struct handle dir, const char *name);
 MUST_USE err co_mx_rmdir(struct mx *m, struct mx_op *op, struct handle dir, const char *name);
 MUST_USE err co_mx_rename(struct mx *m, struct mx_op *op, struct handle dir, const char *name, struct handle to_dir, const char *to, uint32_t flags);
-MUST_USE err co_mx_statfs(struct mx *m, struct mx_op *op, uint64_t *blocks, uint64_t *free_blocks, uint64_t *objects); // sums, usable bytes after parity
+// In blocks as usable after parity. `free_blocks`: what no object has; `avail_blocks`: what a new file over all IOMs can have, which ends when the fullest is full.
+struct mx_statfs { uint64_t blocks, free_blocks, avail_blocks, objects; };
+MUST_USE err co_mx_statfs(struct mx *m, struct mx_op *op, struct mx_statfs *out);
 
 struct mx_dirent { uint64_t cookie; struct handle handle; uint8_t type; bool has_attr; struct attr attr; const char *name; uint32_t name_len; };
 // Calls `entry` for entries after `cookie` (0 = start; "." and ".." are cookies 1 and 2, made here) until it returns false or the directory ends.

@@ -239,6 +239,15 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
     }
 }
 
+// What is written and not settled yet holds more places than it will need (a parity block has one promised for each member): once it is settled
+// there may be room after all. A store is full when it is full with everything settled.
+static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o);
+static err co_write_fitting(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
+    err e = co_write_range(m, op, f, off, data);
+    if (e != ERR_NOSPC || co_fsync_members(m, op, f->object)) return e;
+    return co_write_range(m, op, f, off, data);
+}
+
 err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
     mx_op_begin(m, op);
     if (off > OBJECT_BYTES_MAX || data.len_bytes > OBJECT_BYTES_MAX - off) return ERR_FBIG;
@@ -246,7 +255,7 @@ err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off,
     err e = OK;
     for (uint32_t done = 0; done < data.len_bytes && !e;) {
         uint32_t len = MIN(data.len_bytes - done, MX_TRANSFER_MAX);
-        e = co_write_range(m, op, f, off + done, (struct slice){data.buf, data.off_bytes + done, len});
+        e = co_write_fitting(m, op, f, off + done, (struct slice){data.buf, data.off_bytes + done, len});
         done += len;
     }
     if (!e) m->stats.bytes_written += data.len_bytes;

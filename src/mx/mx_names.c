@@ -186,9 +186,10 @@ err co_mx_rename(struct mx *m, struct mx_op *op, struct handle dir, const char *
     return co_mx_order(m, op, at_starter(dir, true), q);
 }
 
-err co_mx_statfs(struct mx *m, struct mx_op *op, uint64_t *blocks, uint64_t *free_blocks, uint64_t *objects) {
+err co_mx_statfs(struct mx *m, struct mx_op *op, struct mx_statfs *out) {
     mx_op_begin(m, op);
-    *blocks = *free_blocks = *objects = 0;
+    *out = (struct mx_statfs){0};
+    uint64_t least = UINT64_MAX;
     uint8_t n = m->config.array_ioms;
     for (uint8_t i = 0; i < n; i++) {
         struct msg *q = mx_msg(m, op, MSG_STATFS, sizeof(struct req_head)), *reply;
@@ -197,16 +198,18 @@ err co_mx_statfs(struct mx *m, struct mx_op *op, uint64_t *blocks, uint64_t *fre
         const struct rep_statfs *r = (const struct rep_statfs *)reply->body;
         if (reply->body_len < sizeof *r) e = ERR_FORMAT;
         else {
-            *blocks += le64_get(r->blocks);
-            *free_blocks += le64_get(r->blocks_free);
-            *objects += le64_get(r->objects);
+            out->blocks += le64_get(r->blocks);
+            out->free_blocks += le64_get(r->blocks) - le64_get(r->blocks_used);
+            out->objects += le64_get(r->objects);
+            least = MIN(least, le64_get(r->blocks_free));
         }
         msg_free(reply);
         if (e) return e;
     }
     uint64_t parts = n >= 2 ? n : 1, usable = n >= 3 ? n - 1u : 1; // one of n is parity, of two a copy
-    *blocks = *blocks / parts * usable;
-    *free_blocks = *free_blocks / parts * usable;
+    out->blocks = out->blocks / parts * usable;
+    out->free_blocks = out->free_blocks / parts * usable;
+    out->avail_blocks = least * usable;
     return OK;
 }
 

@@ -72,6 +72,9 @@ void blocks_fini(struct store *s) {
 uint64_t store_blocks_total(const struct store *s) {
     return s->space.total;
 }
+uint64_t store_blocks_used(const struct store *s) {
+    return s->space.total - store_free_raw(s);
+}
 uint64_t store_blocks_free(const struct store *s) {
     uint64_t free = store_free_raw(s), kept = s->reserve_pages + s->reserve_urgent + s->reserved;
     return free > kept ? free - kept : 0;

@@ -125,6 +125,7 @@ MUST_USE err co_store_checkpoint(struct store *s); // also runs by itself by dir
 
 // ---- blocks
 uint64_t store_blocks_total(const struct store *s);
+uint64_t store_blocks_used(const struct store *s);  // by data, records and their trees; no reserve is counted in
 uint64_t store_blocks_free(const struct store *s);  // what new data can have: without the reserve and reservations
 // A promise of places; false: ERR_NOSPC for the caller. It holds as long as all who allocate new data reserve first.
 bool store_reserve(struct store *s, uint64_t blocks);

@@ -81,7 +81,7 @@ struct req_xattr { struct req_head h; struct wire_handle handle; le32 flags; le1
 struct rep_attr { struct envelope env; struct wire_attr attr; uint8_t has_attr, reserved[7]; };
     // LOOKUP of an object whose starter is another IOM: has_attr 0, handle, map and mode's type bits alone; the MX asks the starter
 struct rep_size { struct envelope env; le64 size, durable_size; le32 truncates; le64 change; }; // RAISE, SYNC_META; change = the counter afterwards
-struct rep_statfs { struct envelope env; le64 blocks, blocks_free, objects; };                // of this IOM, 4 KiB blocks
+struct rep_statfs { struct envelope env; le64 blocks, blocks_free, objects, blocks_used; };   // of this IOM, 4 KiB blocks; free: what new data can have
 // READDIR: the payload is a row of these, 8-byte aligned; cookie of the entry = where to go on after it; eof in the envelope's reply body
 struct wire_dirent { le64 cookie; struct wire_handle handle; struct wire_map map; uint8_t type, has_attr; le16 name_len, entry_len; struct wire_attr attr; uint8_t name[]; };
 struct rep_readdir { struct envelope env; uint8_t eof, reserved[7]; };

@@ -359,6 +359,7 @@ static uint64_t count_free(const struct store *s) {
     for (uint32_t i = 0; i < s->t->o.blocks; i++) n += s->t->use[i] == FREE || s->t->use[i] == RELEASED;
     return n;
 }
+uint64_t store_blocks_used(const struct store *s) { return s->t->o.blocks - count_free(s); }
 uint64_t store_blocks_free(const struct store *s) {
     uint64_t n = count_free(s), kept = s->reserved + MAX(32, s->t->o.blocks / 8); // the reserve of recovery
     return n > kept ? n - kept : 0;

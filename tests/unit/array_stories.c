@@ -90,8 +90,10 @@ static err co_stat(struct client *c) {
 
 static err co_statfs(struct client *c) {
     struct mx_op op = {0};
-    uint64_t blocks, objects;
-    return co_mx_statfs(c->mx, &op, &blocks, &c->free_seen, &objects);
+    struct mx_statfs s;
+    err e = co_mx_statfs(c->mx, &op, &s);
+    c->free_seen = s.avail_blocks;
+    return e;
 }
 
 static err co_close(struct client *c) {
