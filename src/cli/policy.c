@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/xattr.h>
 
@@ -26,7 +27,7 @@ static bool is_protection(const char *v) {
 }
 static bool is_quantum(const char *v) {
     uint64_t n;
-    return size_parse(v, &n) && n >= BLOCK_BYTES && n % BLOCK_BYTES == 0 && n <= MIB(64);
+    return size_parse(v, &n) && n >= BLOCK_BYTES && !(n & (n - 1)) && n <= MIB(4);
 }
 static bool is_span(const char *v) {
     char *end;
@@ -35,13 +36,13 @@ static bool is_span(const char *v) {
 }
 
 static const struct policy {
-    const char *name, *values;
+    const char *name, *values, *standard; // what an entry has for which nobody said anything
     bool (*valid)(const char *value);
 } policies[] = {
-    {"toughness", "0 (fast), 1 (in two memories) or 2 (on disk)", is_toughness},
-    {"protection", "none, mirror, parity or parity3", is_protection},
-    {"quantum", "a size in blocks of 4K, like 64K", is_quantum},
-    {"span", "a number of IOMs", is_span},
+    {"toughness", "0 (fast), 1 (in two memories) or 2 (on disk)", "1", is_toughness},
+    {"protection", "none, mirror, parity or parity3", "parity", is_protection},
+    {"quantum", "a power of two from 4K to 4M", "64K", is_quantum},
+    {"span", "a number of IOMs", "all", is_span},
 };
 
 static bool is_mount(const char *path) {
@@ -51,17 +52,59 @@ static bool is_mount(const char *path) {
     return fail(0, "%s is on no mount of mendfs; name a path below one (mendfs status lists them)", path);
 }
 
+#define VALUE_BYTES 128
+// What is said of an entry itself; empty: nothing.
+static bool value_read(const char *path, const struct policy *p, char value[VALUE_BYTES]) {
+    char name[64];
+    snprintf(name, sizeof name, PREFIX "%s", p->name);
+    ssize_t n = getxattr(path, name, value, VALUE_BYTES - 1);
+    value[MAX(n, 0)] = 0;
+    return n >= 0 || errno == ENODATA;
+}
+
+// The folder that an entry lies in, if it lies on the same mount.
+static bool folder_of(const char *path, const struct stat *st, char out[PATH_MAX]) {
+    struct stat above;
+    if (!realpath(path, out)) return false;
+    char *slash = strrchr(out, '/');
+    slash[slash == out] = 0;
+    return stat(out, &above) == 0 && above.st_dev == st->st_dev && above.st_ino != st->st_ino;
+}
+
+// A folder takes over its parent's policy when it is made. Where the two are still alike it counts as inherited.
+static const char *origin(const struct policy *p, const struct stat *st, const char *value, const char *above) {
+    if (S_ISREG(st->st_mode)) return strcmp(p->name, "toughness") ? "fixed when the file was made" : "own";
+    if (!*value) return "default";
+    return !strcmp(value, above) ? "inherited" : "own";
+}
+
 static int policy_get(const char *path) {
+    char folder[PATH_MAX], value[VALUE_BYTES], above[VALUE_BYTES];
+    struct stat st;
+    if (stat(path, &st)) return fail(1, "%s cannot be looked at: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return fail(1, "%s is neither a file nor a folder: it has no data, and no policy", path);
+    bool has_above = folder_of(path, &st, folder);
     for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
-        char name[64], value[128];
-        snprintf(name, sizeof name, PREFIX "%s", policies[i].name);
-        ssize_t n = getxattr(path, name, value, sizeof value - 1);
-        if (n < 0 && errno != ENODATA)
-            return fail(1, "%s of %s cannot be read: %s", policies[i].name, path, strerror(errno));
-        value[MAX(n, 0)] = 0;
-        say("%s=%s", policies[i].name, n < 0 ? "default" : value);
+        const struct policy *p = &policies[i];
+        if (!value_read(path, p, value)) return fail(1, "%s of %s cannot be read: %s", p->name, path, strerror(errno));
+        if (!has_above || !value_read(folder, p, above)) above[0] = 0;
+        say("%s=%s (%s)", p->name, *value ? value : p->standard, origin(p, &st, value, above));
     }
     return 0;
+}
+
+static int set_failed(const char *path, const char *name, const char *setting) {
+    struct stat st;
+    int eno = errno;
+    if (eno != EINVAL) return fail(1, "%s of %s cannot be set: %s", setting, path, strerror(eno));
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode) && strcmp(name, "toughness"))
+        return fail(1, "%s of %s cannot be set: it was fixed when it was made; set it on a folder and copy the file there", setting,
+                    path);
+    return fail(1,
+                "%s of %s cannot be set: the array has not so many IOMs, or it does not go with the other settings; see: mendfs policy "
+                "get %s",
+                setting, path, path);
 }
 
 static int policy_set_one(const char *path, const char *setting) {
@@ -74,7 +117,7 @@ static int policy_set_one(const char *path, const char *setting) {
         if (!equals || !p->valid(equals + 1)) return fail(EXIT_USAGE, "%s: %s is expected", setting, p->values);
         snprintf(name, sizeof name, PREFIX "%s", p->name);
         if (setxattr(path, name, equals + 1, strlen(equals + 1), 0) == 0) return 0;
-        return fail(1, "%s of %s cannot be set: %s", setting, path, strerror(errno));
+        return set_failed(path, p->name, setting);
     }
     return fail(EXIT_USAGE, "%s: there are toughness=, protection=, quantum= and span=", setting);
 }
@@ -102,7 +145,9 @@ const struct command cmd_policy = {
     "Tells or sets how a file or folder of a mount is protected",
     "A folder's policy is inherited by what is made in it from then on. Protection, quantum and span of a file are "
     "fixed when it is\n"
-    "made; its toughness may change. toughness: what has happened when write() returns: 0 nothing certain, 1 (default) "
+    "made; its toughness may change. `get` tells each value that holds and where it comes from: own (set here), inherited (as in "
+    "the\n"
+    "folder above), or default. toughness: what has happened when write() returns: 0 nothing certain, 1 (default) "
     "the update is\n"
     "in the memory of two IOMs, 2 it is on disk. They are extended attributes, user.mendfs.NAME, and may be set as "
     "such.\n",
