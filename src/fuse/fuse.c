@@ -10,10 +10,12 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
+#define KERNEL_PF_EXITING 0x4ul // linux/sched.h; shown in /proc/PID/stat
 #define RX_OFFSET (BLOCK_BYTES - FUSE_WRITE_HEADER)
 
 // ---- requests
@@ -52,6 +54,20 @@ static void fcall_free(struct fcall *c) {
     pause_or_go_on(f);
 }
 
+// A thread on its way out closes its files, and no signal reaches it any more. One we cannot see is taken to live. Its flags are the ninth word, after a name that may hold anything.
+static bool is_exiting(pid_t pid) {
+    char path[64], text[512];
+    unsigned long flags = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *s = fopen(path, "re");
+    if (!s) return false;
+    text[fread(text, 1, sizeof text - 1, s)] = 0;
+    fclose(s);
+    const char *end = strrchr(text, ')');
+    if (!end || sscanf(end + 1, " %*c %*s %*s %*s %*s %*s %lu", &flags) != 1) return false;
+    return flags & KERNEL_PF_EXITING;
+}
+
 // Whether the kernel has condemned a thread: then SIGKILL is among what is pending, whatever signal it was. A thread we cannot see counts as condemned.
 static bool is_dying(pid_t pid) {
     char path[64], line[128];
@@ -64,7 +80,7 @@ static bool is_dying(pid_t pid) {
         if (sscanf(line, "SigPnd: %llx", &pending) == 1 || sscanf(line, "ShdPnd: %llx", &pending) == 1) dying = pending >> (SIGKILL - 1) & 1;
     }
     fclose(s);
-    return dying;
+    return dying || is_exiting(pid);
 }
 
 // The kernel tells us of a first signal, of any kind, and of no further one. A file system is not interrupted by SIGCHLD or an alarm: the operation ends early
@@ -74,6 +90,14 @@ static void look_for_death(void *arg) {
     if (is_dying(c->pid)) mx_cancel(c->f->mx, &c->op);
     else timer_set(c->f->env, &c->dying, env_now_ns(c->f->env) + FUSE_DEATH_LOOK_NS, look_for_death, c);
 }
+
+static void look_for_exit(void *arg) {
+    struct fcall *c = arg;
+    if (is_exiting(c->pid)) mx_cancel(c->f->mx, &c->op);
+    else fcall_watch_exit(c);
+}
+
+void fcall_watch_exit(struct fcall *c) { timer_set(c->f->env, &c->dying, env_now_ns(c->f->env) + FUSE_DEATH_LOOK_NS, look_for_exit, c); }
 
 static void on_interrupt(fuse_req_t req, void *arg) { look_for_death(arg); }
 
@@ -135,17 +159,22 @@ static void on_readable(void *arg, uint32_t events) {
     }
 }
 
-static err mount_error(struct fuse_face *f, const char *what) {
+const char *fuse_lacking(void) {
     if (access("/dev/fuse", F_OK))
-        LOG(f->env, TRACE_ERROR, "cannot mount %s: /dev/fuse is missing; load the fuse module (modprobe fuse) or give the container the device", f->options.mountpoint);
-    else if (access("/dev/fuse", R_OK | W_OK))
-        LOG(f->env, TRACE_ERROR, "cannot mount %s: /dev/fuse may not be opened by this user; run as root or ask for access to it", f->options.mountpoint);
+        return "/dev/fuse is missing; load the fuse module (modprobe fuse) or give the container the device";
+    if (access("/dev/fuse", R_OK | W_OK)) return "/dev/fuse may not be opened by this user; run as root or ask for access to it";
+    if (geteuid() && access("/usr/bin/fusermount3", X_OK) && access("/bin/fusermount3", X_OK))
+        return "fusermount3 is missing; install the package fuse3";
+    return NULL;
+}
+
+static err mount_error(struct fuse_face *f, const char *why) {
+    const char *lacking = fuse_lacking();
+    if (lacking) LOG(f->env, TRACE_ERROR, "cannot mount %s: %s", f->options.mountpoint, lacking);
     else if (access(f->options.mountpoint, F_OK))
         LOG(f->env, TRACE_ERROR, "cannot mount %s: there is no such directory, or a dead mount hangs there; make it, or unmount it with: umount -l %s",
             f->options.mountpoint, f->options.mountpoint);
-    else if (geteuid() && access("/usr/bin/fusermount3", X_OK) && access("/bin/fusermount3", X_OK))
-        LOG(f->env, TRACE_ERROR, "cannot mount %s: fusermount3 is missing; install the package fuse3", f->options.mountpoint);
-    else LOG(f->env, TRACE_ERROR, "cannot mount %s: %s failed; the lines above say why", f->options.mountpoint, what);
+    else LOG(f->env, TRACE_ERROR, "cannot mount %s: %s; the log may say more", f->options.mountpoint, why);
     return ERR_IO;
 }
 
@@ -186,7 +215,7 @@ err fuse_face_start(struct loop *l, struct mx *m, const struct fuse_options *o, 
     *out = NULL;
     err bad = session_make(f);
     if (bad || fuse_session_mount(f->session, o->mountpoint)) {
-        bad = mount_error(f, bad ? "the FUSE session" : "the mount");
+        bad = mount_error(f, bad ? "no FUSE session can be made" : strerror(errno));
         fuse_face_destroy(f);
         return bad;
     }

@@ -12,6 +12,8 @@ struct fuse_options {
     void (*ended)(void *arg); // somebody unmounted it: the MX may end
     void *arg;
 };
+// What this machine lacks for any mount of this user, with the next step; NULL: nothing.
+const char *fuse_lacking(void);
 // Mounts and serves. An error has been logged as one sentence with its next step (no /dev/fuse, no fusermount3, mount point not there or busy).
 MUST_USE err fuse_face_start(struct loop *l, struct mx *m, const struct fuse_options *o, struct fuse_face **out);
 uint32_t fuse_face_busy(const struct fuse_face *f);     // requests under way

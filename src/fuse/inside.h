@@ -53,6 +53,7 @@ struct fcall {
 struct fcall *fcall_new(struct fuse_face *f, fuse_req_t req, void (*co_run)(struct fcall *c));
 void fcall_name(struct fcall *c, const char *name, const char *name2); // copies
 void fcall_go(struct fcall *c);
+void fcall_watch_exit(struct fcall *c);                    // cancels it when its caller is exiting, which no interrupt tells
 void reply_err(struct fcall *c, err e);                    // OK too
 
 // ---- nodes

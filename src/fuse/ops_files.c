@@ -125,6 +125,7 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 // ---- flush, fsync, release
 // After the starter knows of this mount's writes the kernel's pages are those of the new change counter, if nobody else moved it.
 static void co_face_flush(struct fcall *c) {
+    fcall_watch_exit(c); // who was killed waits for this while it exits, and is not interrupted any more
     err e = co_mx_flush(c->f->mx, &c->op, file_of(c));
     struct node *n = node_of(c->f, c->ino);
     uint64_t change = n && n->cached_change ? mx_file_own_change(file_of(c), n->cached_change) : 0;

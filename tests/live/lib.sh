@@ -95,7 +95,7 @@ expect_within() { # expect_within SECONDS COMMAND...: succeeds, and in time
 live_sweep() {
     local folder=$1 pid at
     [ -d "$folder" ] || return 0
-    for pid in $(live_pids "$folder"); do kill -KILL "$pid" 2>/dev/null; done
+    for pid in $(live_children "$folder"); do kill -KILL "$pid" 2>/dev/null; done # before anybody looks into a mount that may hang
     tac /proc/mounts | cut -d' ' -f2 | grep -F "$folder/" | while read -r at; do
         umount -l "$at" 2>/dev/null || fusermount3 -uz "$at"
     done
@@ -104,11 +104,15 @@ live_sweep() {
 }
 
 # Our processes under a folder: those whose LIVE_TMP lies there, and those of the pid files in it that still run mendfs.
-live_pids() {
-    local folder=$1 environ pid
-    grep -lzE "^LIVE_TMP=$folder(/|\$)" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ pid environ; do
+live_children() {
+    local environ pid
+    grep -lzE "^LIVE_TMP=$1(/|\$)" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ pid environ; do
         echo "$pid"
     done
+}
+live_pids() {
+    local folder=$1 pid
+    live_children "$folder"
     find "$folder" -xdev -name '*.pid' -type f 2>/dev/null | while read -r at; do
         pid=$(grep -oE -m1 '[0-9]+' "$at") || continue
         case $(readlink "/proc/$pid/exe") in */mendfs | */mendfs\ *) echo "$pid" ;; esac
