@@ -65,6 +65,7 @@ struct conf {
     bool made;            // every store has been made; before that nothing was ever served
     uint8_t ioms;
     struct conf_iom iom[ARRAY_IOMS_MAX];
+    uint64_t cache_bytes; // of each IOM
     char mount[PATH_MAX];
     enum protects protects;
 };
@@ -85,5 +86,9 @@ void conf_store_path(const struct conf *c, uint8_t iom, char out[PATH_MAX]);
 bool socket_dir_choose(const char *dir, char out[PATH_MAX]);
 bool socket_dirs_ensure(const struct conf *c);               // those short folders are gone after a reboot
 void socket_dirs_remove(const struct conf *c);               // the short folders, once no IOM runs
+// What an IOM keeps in memory of its store: a quarter of it pages of its trees, the rest data and parity.
+#define CACHE_BYTES_DEFAULT MIB(256)
+#define CACHE_BYTES_MIN MIB(16)
+bool cache_fits(uint64_t cache_bytes, uint8_t ioms);         // so many of them on this machine; says why not
 void hex_of(const uint8_t id[16], char out[33]);
 void source_of(const struct conf *c, char out[32]);          // what /proc/mounts shows as the device of our mounts

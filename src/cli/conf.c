@@ -1,7 +1,7 @@
 // cluster.conf: who belongs to the cluster of a folder, as JSON. Written by `up` before the stores are made ("made":
 // false) and once more when they all are, each time as a whole; read strictly.
 //
-//   { "format": 1, "made": true, "dir": DIR, "cluster": 32 hex digits, "mount": MNT,
+//   { "format": 1, "made": true, "dir": DIR, "cluster": 32 hex digits, "mount": MNT, "cache": bytes (absent: the default),
 //     "ioms": [ { "store": "iom-0/store", "size": bytes, "at": "unix:DIR/run/iom-0.sock" }, ... ] }
 //
 // and, where they are not the default, "power_protected": "journal", "store" or "all", and in an IOM's entry "journal":
@@ -62,6 +62,18 @@ bool protects_parse(const char *text, enum protects *out) {
     return fail(0, "--power-protected %.40s: none, journal, store or all is expected", text);
 }
 
+bool cache_fits(uint64_t cache_bytes, uint8_t ioms) {
+    char want[24], most[24];
+    uint64_t room = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / ioms;
+    size_text(cache_bytes, want);
+    if (cache_bytes < CACHE_BYTES_MIN)
+        return fail(0, "--cache %s is too small: an IOM needs %lluM at least", want,
+                    (unsigned long long)(CACHE_BYTES_MIN >> 20));
+    if (cache_bytes <= room) return true;
+    return fail(0, "--cache %s is more than this machine has memory for %u IOMs; choose at most %s", want, ioms,
+                size_text(room >> 20 << 20, most));
+}
+
 // ---- reading
 static bool text_take(const char *from, char *to, size_t cap) {
     size_t len = strlen(from);
@@ -109,11 +121,12 @@ static const char *conf_parse(json_t *j, struct conf *c) {
     json_error_t e;
     int format, made;
     const char *cluster, *mount, *dir, *protects = NULL;
+    json_int_t cache = CACHE_BYTES_DEFAULT;
     if (json_unpack(j, "{s:i}", "format", &format)) return "it has no format number";
     if (format != CONF_FORMAT)
         return "it is of another format than this version of mendfs writes; use the version that made it";
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s:o, s?s}", "format", &format, "made", &made, "dir",
-                       &dir, "cluster", &cluster, "mount", &mount, "ioms", &list, "power_protected", &protects)) {
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s?I, s:o, s?s}", "format", &format, "made", &made, "dir",
+                       &dir, "cluster", &cluster, "mount", &mount, "cache", &cache, "ioms", &list, "power_protected", &protects)) {
         snprintf(why, sizeof why, "%s", e.text);
         return why;
     }
@@ -125,6 +138,8 @@ static const char *conf_parse(json_t *j, struct conf *c) {
         snprintf(why, sizeof why, "the folder was made as %.3000s; move it back there", dir);
         return why;
     }
+    if (cache < (json_int_t)CACHE_BYTES_MIN) return "\"cache\" is below 16M";
+    c->cache_bytes = (uint64_t)cache;
     c->made = made;
     return ioms_parse(list, c);
 }
@@ -168,8 +183,8 @@ static json_t *conf_json(const struct conf *c) {
                                               (json_int_t)c->iom[i].size_bytes, "at", c->iom[i].at, "journal",
                                               *journal ? journal : NULL));
     }
-    json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:o, s:s*}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir,
-                          "cluster", hex, "mount", c->mount, "ioms", list, "power_protected",
+    json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:I, s:o, s:s*}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir,
+                          "cluster", hex, "mount", c->mount, "cache", (json_int_t)c->cache_bytes, "ioms", list, "power_protected",
                           c->protects ? protects_name(c->protects) : NULL);
     return j;
 }

@@ -73,13 +73,21 @@ static bool path_absolute(const char *path, char out[PATH_MAX]) {
     return true;
 }
 
+// What lies on a mount of mendfs may hang with it: nobody looks there. Of a cluster's own parts none may.
+static bool is_on_mount(const char *what, const char *path) {
+    struct mount_entry e;
+    if (!mount_holds(path, &e)) return false;
+    fail(1, "the %s %s lies on a mount of mendfs (%s), and would wait for what waits for it; choose another place", what, path, e.at);
+    return true;
+}
+
 bool dir_resolve(const char *dir, char out[PATH_MAX]) {
     char given[PATH_MAX], absolute[PATH_MAX];
     if (dir && strlen(dir) < DIR_LEN_MAX) path_make(given, "%s", dir);
     else dir_default(given);
-    if ((!dir || strlen(dir) < DIR_LEN_MAX) && path_absolute(given, absolute) && resolve_existing(absolute, out) &&
-        strlen(out) < DIR_LEN_MAX)
-        return true;
+    bool ok = (!dir || strlen(dir) < DIR_LEN_MAX) && path_absolute(given, absolute);
+    if (ok && is_on_mount("folder", absolute)) return false;
+    if (ok && resolve_existing(absolute, out) && strlen(out) < DIR_LEN_MAX) return !is_on_mount("folder", out);
     fail(1, "the folder %.100s cannot be used: %s", dir ? dir : given, strerror(errno));
     return false;
 }
@@ -97,6 +105,7 @@ bool mount_resolve(const char *at, char out[PATH_MAX]) {
         path_make(out, "%s", absolute);
         return true;
     }
+    if (is_on_mount("mount point", absolute)) return false;
     char real[PATH_MAX];
     if (!resolve_existing(parent, real)) {
         fail(1, "the mount point %s cannot be used: %s: %s", at, parent, strerror(errno));
@@ -104,9 +113,11 @@ bool mount_resolve(const char *at, char out[PATH_MAX]) {
     }
     path_make(out, "%s/%s", strcmp(real, "/") ? real : "", slash + 1);
     struct stat st; // what is no mount point may be looked at
-    if (mount_find(out, &e) || lstat(out, &st) || !S_ISLNK(st.st_mode)) return true;
+    if (mount_find(out, &e)) return true;
+    if (is_on_mount("mount point", out)) return false;
+    if (lstat(out, &st) || !S_ISLNK(st.st_mode)) return true;
     if (realpath(out, real)) path_make(out, "%s", real);
-    return true;
+    return mount_find(out, &e) || !is_on_mount("mount point", out);
 }
 
 bool dir_make(const char *path, unsigned mode) {
@@ -122,6 +133,11 @@ bool dir_make(const char *path, unsigned mode) {
     }
 }
 
+static bool is_same_file(int fd, const char *path) {
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 int dir_lock(const char *dir) {
     char path[PATH_MAX];
     path_make(path, "%s/lock", dir);
@@ -132,7 +148,9 @@ int dir_lock(const char *dir) {
         while (flock(fd, LOCK_EX))
             if (errno != EINTR) return fail(-1, "%s cannot be locked: %s", path, strerror(errno));
     }
-    return fd;
+    if (is_same_file(fd, path)) return fd;
+    close(fd);
+    return dir_lock(dir); // an `up` that was refused took it away with what else it had made
 }
 
 // ---- sockets

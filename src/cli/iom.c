@@ -12,14 +12,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CACHE_BYTES MIB(256) // of one IOM: a quarter for the pages of its trees, the rest for data
+#define CREDIT_BYTES_MOST MIB(8) // what one IOM's data may have in the parity memory of another
 
 struct iom_daemon {
     struct node_daemon d;
     struct conf conf;        // ioms 0: there is none, the arguments say it all
     struct iom_config config;
     struct iom_start start;
-    uint64_t id;
+    uint64_t id, cache_bytes;
     char store[PATH_MAX], journal[PATH_MAX]; // journal empty: it lies in the store
     bool runs, stop_asked;
     err why;                 // it ended
@@ -205,6 +205,17 @@ static bool path_fit(struct iom_daemon *m, const char *what, const char *path, c
     return true;
 }
 
+// What is dirty here and what is held for the others is each half of the rows' share at most.
+static void cache_share(struct iom_daemon *m) {
+    uint64_t bytes = m->conf.ioms ? m->conf.cache_bytes : CACHE_BYTES_DEFAULT;
+    if (m->cache_bytes != UINT64_MAX) bytes = m->cache_bytes;
+    uint64_t rows = bytes - bytes / 4;
+    uint8_t others = m->conf.ioms ? MAX(m->conf.ioms - 1, 1) : ARRAY_IOMS_MAX - 1;
+    m->config.store.cache_bytes = bytes / 4;
+    m->config.rows.cache_bytes = rows;
+    m->config.rows.credit_bytes = MIN(CREDIT_BYTES_MOST, rows / 2 / others);
+}
+
 static bool absolute(struct iom_daemon *m, const char *option, const char *path) {
     if (!path || (path[0] == '/' && strlen(path) < DIR_LEN_MAX)) return true;
     return daemon_fail(&m->d, "%s %.100s: an absolute path is needed", option, path), false;
@@ -239,8 +250,7 @@ static bool configure(struct iom_daemon *m, const struct devices *v, const char 
     if (strlen(listen) >= sizeof m->config.listen)
         return daemon_fail(&m->d, "--listen %.120s is too long", listen), false;
     snprintf(m->config.listen, sizeof m->config.listen, "%s", listen);
-    m->config.store.cache_bytes = CACHE_BYTES / 4;
-    m->config.rows.cache_bytes = CACHE_BYTES / 4 * 3;
+    cache_share(m);
     m->config.ended = on_ended;
     m->config.serving = on_serving;
     m->config.counters = tell_counters;
@@ -272,7 +282,7 @@ static int iom_run(int argc, char **argv) {
     struct devices v = {0};
     uint64_t ready_fd = UINT64_MAX;
     bool insecure = false;
-    m.id = UINT64_MAX;
+    m.id = m.cache_bytes = UINT64_MAX; // not given
     const struct option_row options[] = {
         {"--dir", OPT_TEXT, &dir},
         {"--id", OPT_NUMBER, &m.id, 0, ARRAY_IOMS_MAX - 1},
@@ -280,6 +290,7 @@ static int iom_run(int argc, char **argv) {
         {"--journal", OPT_TEXT, &v.journal},
         {"--power-protected", OPT_TEXT, &v.protects},
         {"--listen", OPT_TEXT, &listen},
+        {"--cache", OPT_SIZE, &m.cache_bytes},
         {"--insecure", OPT_FLAG, &insecure},
         {"--ready-fd", OPT_NUMBER, &ready_fd, 3, 1023},
         {0},
@@ -290,6 +301,7 @@ static int iom_run(int argc, char **argv) {
     if (m.d.ready_fd >= 0) fcntl(m.d.ready_fd, F_SETFD, FD_CLOEXEC);
     if (m.id == UINT64_MAX) return fail(EXIT_USAGE, "iom: --id is missing; usage: %s", cmd_iom.synopsis);
     snprintf(m.d.name, sizeof m.d.name, "iom-%u", (unsigned)m.id);
+    if (m.cache_bytes != UINT64_MAX && !cache_fits(m.cache_bytes, 1)) return 1;
     if (!conf_find(&m, dir, v.store && listen) || !configure(&m, &v, listen) || !listens_privately(&m, insecure))
         return 1;
     return iom_daemon_run(&m);
@@ -297,7 +309,7 @@ static int iom_run(int argc, char **argv) {
 
 const struct command cmd_iom = {
     "iom",
-    "mendfs iom --dir DIR --id N [--store PATH] [--journal PATH] [--power-protected WHAT] [--listen AT] [--insecure]",
+    "mendfs iom --dir DIR --id N [--store PATH] [--journal PATH] [--power-protected WHAT] [--listen AT] [--cache SIZE] [--insecure]",
     "Runs one IOM in the foreground (for service managers)",
     "  --id N        its position in the array\n"
     "  --store PATH  instead of what DIR/cluster.conf says: a file or a block device; absolute\n"
@@ -308,6 +320,7 @@ const struct command cmd_iom = {
     "                which of the two keep every write that they have accepted when the power fails; these are not flushed.\n"
     "                Default: what DIR/cluster.conf says\n"
     "  --listen AT   like --store: unix:PATH or HOST:PORT. Without --insecure only Unix sockets and loopback addresses\n"
+    "  --cache SIZE  what it keeps of its store in memory, 16M at least; default: what DIR/cluster.conf says, or 256M\n"
     "  --ready-fd N  writes a line to that descriptor: \"ok\" once it runs and has its store open, else what went "
     "wrong\n\n"
     "SIGTERM and SIGINT stop it cleanly. SIGUSR1 writes to the log what each of its tasks waits for.\n",

@@ -55,7 +55,7 @@ bool folder_make_private(const char *dir) {
 
 bool conf_new(struct conf *c, const char *dir, uint8_t ioms, uint64_t size_bytes, const char *mount) {
     char sockets[PATH_MAX];
-    *c = (struct conf){.ioms = ioms};
+    *c = (struct conf){.ioms = ioms, .cache_bytes = CACHE_BYTES_DEFAULT};
     path_make(c->dir, "%s", dir);
     path_make(c->mount, "%s", mount);
     random_id(c->cluster);

@@ -25,7 +25,7 @@
 struct mount_args {
     const char *dir, *o;
     uint64_t number, ready_fd;
-    bool foreground;
+    bool foreground, nonempty;
     uint64_t eio_after_s;
     bool writeback, allow_other;
 };
@@ -217,7 +217,8 @@ static bool suboptions_parse(struct mount_args *a) {
 }
 
 static int mount_begin(struct mount_daemon *m) {
-    switch (mount_point_prepare(&m->conf, m->at, false)) {
+    if (!mount_point_check(&m->conf, m->at, m->args.nonempty)) return 1;
+    switch (mount_point_prepare(&m->conf, m->at, false, m->args.nonempty)) {
     case MOUNT_POINT_BAD: return 1;
     case MOUNT_POINT_SERVED: return fail(1, "%s is mounted already", m->at);
     case MOUNT_POINT_FREE: break;
@@ -235,6 +236,7 @@ static int mount_run(int argc, char **argv) {
         {"--dir", OPT_TEXT, &m.args.dir},
         {"-o", OPT_TEXT, &m.args.o},
         {"--foreground", OPT_FLAG, &m.args.foreground},
+        {"--nonempty", OPT_FLAG, &m.args.nonempty},
         {"--number", OPT_NUMBER, &m.args.number, 0, MX_MAX - 1},
         {"--ready-fd", OPT_NUMBER, &m.args.ready_fd, 3, 1023},
         {0},
@@ -250,7 +252,7 @@ static int mount_run(int argc, char **argv) {
 
 const struct command cmd_mount = {
     "mount",
-    "mendfs mount MNT [--dir DIR] [-o OPTION,...] [--foreground]",
+    "mendfs mount MNT [--dir DIR] [-o OPTION,...] [--nonempty] [--foreground]",
     "Mounts the array; returns once it is mounted",
     "Options of -o:\n"
     "  eio-after=SECONDS   an operation that waits longer for a stopped array fails with EIO; without it, it waits\n"
@@ -258,6 +260,7 @@ const struct command cmd_mount = {
     "  allow_other         other users may use it too (always so for mounts of root; the kernel checks permissions)\n\n"
     "Any number of mounts may exist at once. `umount MNT` (or fusermount3 -u MNT) ends the daemon cleanly, as does "
     "SIGTERM.\n"
+    "  --nonempty          mounts over a folder that is not empty: what lies there is hidden as long\n"
     "  --foreground        does not go into the background (for service managers)\n",
     mount_run,
 };

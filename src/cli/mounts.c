@@ -53,6 +53,11 @@ static void each_mount(bool (*fn)(void *arg, const struct mount_entry *e), void 
     if (f) fclose(f);
 }
 
+bool path_is_below(const char *path, const char *at) {
+    size_t len = strlen(at);
+    return !strncmp(path, at, len) && (!path[len] || path[len] == '/' || at[len - 1] == '/');
+}
+
 struct find { const char *at; struct mount_entry *e; bool found; };
 static bool find_at(void *arg, const struct mount_entry *e) {
     struct find *f = arg;
@@ -70,6 +75,20 @@ bool mount_find(const char *at, struct mount_entry *e) {
 
 bool mount_is(const struct mount_entry *e, const char *source) {
     return !strcmp(e->source, source) && !strncmp(e->type, "fuse", 4);
+}
+
+static bool find_holder(void *arg, const struct mount_entry *e) {
+    struct find *f = arg;
+    if (strcmp(e->type, "fuse.mendfs") || !path_is_below(f->at, e->at)) return true;
+    *f->e = *e;
+    f->found = true;
+    return false;
+}
+
+bool mount_holds(const char *path, struct mount_entry *e) {
+    struct find f = {path, e, false};
+    each_mount(find_holder, &f);
+    return f.found;
 }
 
 struct find_all { const char *source; struct mount_entry *list; uint32_t n, cap; };
@@ -153,17 +172,12 @@ int unmount_now(const char *at, bool detach, uint64_t limit_ms) {
 }
 
 // ---- who uses it
-static bool is_below(const char *path, const char *at) {
-    size_t len = strlen(at);
-    return !strncmp(path, at, len) && (!path[len] || path[len] == '/');
-}
-
 static bool link_is_below(const char *link, const char *at) { // reading a link of /proc does not touch what it names
     char to[PATH_MAX];
     ssize_t n = readlink(link, to, sizeof to - 1);
     if (n <= 0) return false;
     to[n] = 0;
-    return is_below(to, at);
+    return path_is_below(to, at);
 }
 
 static bool files_below(const char *pid, const char *at) {
@@ -189,7 +203,7 @@ static bool maps_below(const char *pid, const char *at) {
         char *file = strchr(line, '/');
         if (!file) continue;
         file[strcspn(file, "\n")] = 0;
-        found = is_below(file, at);
+        found = path_is_below(file, at);
     }
     free(line);
     if (f) fclose(f);

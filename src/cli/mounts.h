@@ -11,6 +11,8 @@ struct mount_entry {
 bool mount_find(const char *at, struct mount_entry *e);                      // the topmost at that very path
 uint32_t mount_find_all(const char *source, struct mount_entry *list,
                         uint32_t cap);                          // newest first: the order of unmounting
+bool path_is_below(const char *path, const char *at);          // or the same; by the names alone
+bool mount_holds(const char *path, struct mount_entry *e);     // lies on a mount of mendfs, of any cluster; by its name alone
 bool mount_is(const struct mount_entry *e, const char *source); // one of ours, of the cluster with this source
 
 enum mount_health { MOUNT_ANSWERS, MOUNT_DEAD, MOUNT_HANGS };

@@ -1,7 +1,9 @@
 // Starting and stopping IOMs and mounts as processes of their own.
 #include "cli/start.h"
 #include "cli/mounts.h"
+#include "fuse/fuse.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -112,27 +114,69 @@ static bool mx_serves(const struct conf *c, const char *at) {
     return found;
 }
 
-static enum mount_point mount_point_free(const char *at, bool make) {
+// The first entry of a folder; false: it is empty, or cannot be read.
+static bool folder_entry(const char *path, char name[NAME_MAX + 1]) {
+    DIR *d = opendir(path);
+    bool found = false;
+    for (struct dirent *e; d && !found && (e = readdir(d));) {
+        found = strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+        if (found) snprintf(name, NAME_MAX + 1, "%s", e->d_name);
+    }
+    if (d) closedir(d);
+    return found;
+}
+
+// A folder that is nobody's mount point. What was written there while nothing was mounted would be hidden, and missed.
+static bool folder_takes_mount(const char *at, bool nonempty) {
     struct stat st;
-    if (stat(at, &st) && errno == ENOENT) {
+    char name[NAME_MAX + 1];
+    if (stat(at, &st)) return fail(0, "the mount point %s cannot be used: %s", at, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) return fail(0, "the mount point %s cannot be used: it is no directory", at);
+    if (nonempty || !folder_entry(at, name)) return true;
+    return fail(0,
+                "the mount point %s is not empty (%s lies there, on the disk of this machine) and would hide what is in it; move that "
+                "away, choose another mount point, or add --nonempty",
+                at, name);
+}
+
+static enum mount_point mount_point_free(const char *at, bool make, bool nonempty) {
+    if (access(at, F_OK) && errno == ENOENT) {
         if (make) return dir_make(at, 0755) ? MOUNT_POINT_FREE : MOUNT_POINT_BAD;
         fail(1, "the mount point %s does not exist; make it: mkdir -p %s", at, at);
         return MOUNT_POINT_BAD;
     }
-    if (access(at, F_OK) == 0 && S_ISDIR(st.st_mode)) return MOUNT_POINT_FREE;
-    fail(1, "the mount point %s cannot be used: %s", at, access(at, F_OK) ? strerror(errno) : "it is no directory");
-    return MOUNT_POINT_BAD;
+    return folder_takes_mount(at, nonempty) ? MOUNT_POINT_FREE : MOUNT_POINT_BAD;
+}
+
+static bool is_apart(const char *dir, const char *at) {
+    if (path_is_below(at, dir))
+        return fail(0, "the mount point %s lies in the folder of the cluster, %s; choose another mount point", at, dir);
+    if (path_is_below(dir, at))
+        return fail(0, "the mount point %s would hide the folder of the cluster, %s; choose another mount point", at, dir);
+    return true;
+}
+
+static bool taken_by_others(const struct conf *c, const struct mount_entry *e) {
+    char source[32];
+    source_of(c, source);
+    if (mount_is(e, source)) return false;
+    fail(1, "something else is mounted at %s already (%s of type %s); choose another mount point, or unmount it", e->at,
+         e->source, e->type);
+    return true;
+}
+
+bool mount_point_check(const struct conf *c, const char *at, bool nonempty) {
+    struct mount_entry e;
+    const char *lacking = fuse_lacking();
+    if (!is_apart(c->dir, at)) return false;
+    if (lacking) return fail(0, "cannot mount %s: %s", at, lacking);
+    if (mount_find(at, &e)) return !taken_by_others(c, &e);
+    return (access(at, F_OK) && errno == ENOENT) || folder_takes_mount(at, nonempty);
 }
 
 // A dead mount of ours is taken away; that of another cluster, or anything else, is left alone.
 static enum mount_point mount_point_taken(const struct conf *c, const struct mount_entry *e) {
-    char source[32];
-    source_of(c, source);
-    if (!mount_is(e, source)) {
-        fail(1, "something else is mounted at %s already (%s of type %s); choose another --mount, or unmount it", e->at,
-             e->source, e->type);
-        return MOUNT_POINT_BAD;
-    }
+    if (taken_by_others(c, e)) return MOUNT_POINT_BAD;
     enum mount_health h = mx_serves(c, e->at) ? mount_probe(e->at, 10000) : MOUNT_DEAD;
     if (h == MOUNT_ANSWERS) return MOUNT_POINT_SERVED;
     if (h == MOUNT_DEAD && unmount_now(e->at, true, 5000) == 0) return MOUNT_POINT_FREE;
@@ -144,14 +188,14 @@ static enum mount_point mount_point_taken(const struct conf *c, const struct mou
     return MOUNT_POINT_BAD;
 }
 
-enum mount_point mount_point_prepare(const struct conf *c, const char *at, bool make) {
+enum mount_point mount_point_prepare(const struct conf *c, const char *at, bool make, bool nonempty) {
     struct mount_entry e;
     for (int tries = 0; tries < 16 && mount_find(at, &e); tries++) { // dead ones may lie one on another
         enum mount_point p = mount_point_taken(c, &e);
         if (p != MOUNT_POINT_FREE) return p;
         warn("unmounted a dead mount at %s", at);
     }
-    return mount_point_free(at, make);
+    return mount_point_free(at, make, nonempty);
 }
 
 // The first number whose daemon does not run. The lock is ours until the daemon has its own.

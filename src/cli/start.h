@@ -22,6 +22,8 @@ uint32_t ioms_stop(const char *dir, uint32_t wanted_mask, uint32_t *ended);
 
 // Makes a mount point free for us: OK to mount, mounted already and answers, or has said why not.
 enum mount_point { MOUNT_POINT_FREE, MOUNT_POINT_SERVED, MOUNT_POINT_BAD };
-enum mount_point mount_point_prepare(const struct conf *c, const char *at, bool make);
+enum mount_point mount_point_prepare(const struct conf *c, const char *at, bool make, bool nonempty);
+// The same before anything is made or started, without touching what may hang: false when it can only fail; has said why.
+bool mount_point_check(const struct conf *c, const char *at, bool nonempty);
 // Starts the daemon of a mount and waits until it answers; says why not.
 bool mount_start(const struct conf *c, const char *at, const char *o, uint64_t deadline_ms);

@@ -83,6 +83,7 @@ static json_t *numbers_json(const struct wire_status *w) {
     const struct { const char *name; le64 value; } numbers[] = {
         {"objects", w->objects},
         {"dirty_bytes", w->rows_dirty_bytes},
+        {"cache_bytes", w->cache_limit_bytes},
         {"memory_bytes", w->mem_bytes},
         {"memory_spare_bytes", w->mem_spare_bytes},
         {"reads", w->reads},
@@ -107,6 +108,7 @@ static json_t *numbers_json(const struct wire_status *w) {
     };
     json_t *j = json_pack("{s:I,s:I}", "store_bytes", (json_int_t)(le64_get(w->blocks_total) * BLOCK_BYTES),
                           "free_bytes", (json_int_t)(le64_get(w->blocks_free) * BLOCK_BYTES));
+    json_object_set_new(j, "used_bytes", json_integer((json_int_t)(le64_get(w->blocks_used) * BLOCK_BYTES)));
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
         json_object_set_new(j, numbers[i].name, json_integer((json_int_t)le64_get(numbers[i].value)));
     return j;
@@ -160,15 +162,16 @@ static void amount(uint64_t bytes, char out[24]) {
 
 static void print_iom(const struct status *s, uint8_t i) {
     const struct iom_answer *a = &s->answer[i];
-    char used[24], total[24], store[56] = "-", pid[16] = "-";
+    char used[24], total[24], store[56] = "-", cache[24] = "-", pid[16] = "-";
     if (a->answered && le64_get(a->s.blocks_total)) {
-        amount((le64_get(a->s.blocks_total) - le64_get(a->s.blocks_free)) * BLOCK_BYTES, used);
+        amount(le64_get(a->s.blocks_used) * BLOCK_BYTES, used);
         amount(le64_get(a->s.blocks_total) * BLOCK_BYTES, total);
         snprintf(store, sizeof store, "%s of %s", used, total);
     }
+    if (a->answered) size_text(le64_get(a->s.cache_limit_bytes), cache);
     if (s->pid[i]) snprintf(pid, sizeof pid, "%d", (int)s->pid[i]);
-    printf("%3u  %-8s %-10s %5u  %-16s %s\n", i, pid, iom_shown_name(s->shown.iom[i]),
-           proxy_of((iom_id){i}, s->at.ioms).n, store, s->at.at[i]);
+    printf("%3u  %-8s %-10s %5u  %-16s %-6s %s\n", i, pid, iom_shown_name(s->shown.iom[i]),
+           proxy_of((iom_id){i}, s->at.ioms).n, store, cache, s->at.at[i]);
 }
 
 // One line, and one more for each IOM that has it otherwise: what was set anew counts from its next start.
@@ -187,10 +190,12 @@ static void print_devices(const struct status *s) {
 
 static void print_table(const struct status *s) {
     static const char *const verdicts[] = {"healthy", "degraded", "not serving"};
-    printf("IOM  pid      state      proxy  store used       address\n");
+    printf("IOM  pid      state      proxy  store used       cache  address\n");
     for (uint8_t i = 0; i < s->at.ioms; i++) print_iom(s, i);
     print_devices(s);
     for (uint32_t i = 0; i < s->mx_len; i++) printf("mount  pid %d  %s\n", (int)s->mx[i].pid, s->mx[i].at);
+    if (!s->mx_len && !s->first)
+        printf("mount  none: what is written to %s now stays on this machine's disk; mount it with: mendfs up\n", s->conf.mount);
     printf("%s: the array is %s, epoch %llu, %u of %u IOMs up, %u mounts\n", verdicts[verdict(s)],
            array_state_name(s->shown.array), (unsigned long long)s->shown.epoch, s->shown.up, s->at.ioms, s->mx_len);
 }

@@ -1,9 +1,11 @@
 // mendfs up: makes what is missing, starts what does not run, mounts; returns when files can be written.
 #include "cli/cli.h"
 #include "cli/make.h"
+#include "cli/mounts.h"
 #include "cli/start.h"
 #include "cli/tool.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +15,8 @@
 struct up_args {
     const char *dir, *mount, *nfs, *journal, *power_protected;
     enum protects protects; // if power_protected
-    uint64_t ioms, size_bytes;
+    uint64_t ioms, size_bytes, cache_bytes;
+    bool nonempty;
 };
 
 // ---- the cluster
@@ -80,27 +83,41 @@ static bool journals_choose(const struct up_args *a, struct conf *c) {
     return !a->journal || strchr(a->journal, '%') || dir_make(a->journal, 0700);
 }
 
-static bool make_new(const struct up_args *a, const char *dir, const char *mount, struct conf *c) {
-    char at[PATH_MAX], size[24];
-    if (mount) path_make(at, "%s", mount);
-    else mount_default(at);
+// The cache is nothing of the stores: it may change. What runs keeps the one it began with.
+static bool cache_set(const struct up_args *a, struct conf *c) {
+    char want[24];
+    if (a->cache_bytes == UINT64_MAX || a->cache_bytes == c->cache_bytes) return true;
+    if (!cache_fits(a->cache_bytes, c->ioms)) return false;
+    c->cache_bytes = a->cache_bytes;
+    if (!conf_save(c)) return false;
+    say("each IOM that starts from now on has a cache of %s; those that run keep theirs until they are stopped "
+        "(mendfs down)", size_text(c->cache_bytes, want));
+    return true;
+}
+
+static bool make_new(const struct up_args *a, const char *dir, const char *at, struct conf *c) {
+    char size[24];
     uint64_t size_bytes = a->size_bytes ? a->size_bytes : DEFAULT_SIZE;
-    if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at) || !journals_choose(a, c) || !cluster_make(c))
-        return false;
+    if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at)) return false;
+    if (a->cache_bytes != UINT64_MAX) c->cache_bytes = a->cache_bytes;
+    if (a->cache_bytes != UINT64_MAX && !cache_fits(c->cache_bytes, c->ioms)) return false;
+    if (!journals_choose(a, c) || !cluster_make(c)) return false;
     say("made %u stores of %s in %s", c->ioms, size_text(c->iom[0].size_bytes, size), dir);
     return true;
 }
 
-static bool cluster_find(const struct up_args *a, const char *dir, const char *mount, struct conf *c) {
-    switch (conf_load(dir, c)) {
-    case CONF_BAD: return false;
-    case CONF_NONE: return folder_is_free(dir) && make_new(a, dir, mount, c);
-    case CONF_FOUND:
-        if (c->made) return args_fit(a, c) && protects_change(a, c);
-        cluster_unmake(c);
-        return make_new(a, dir, mount, c);
-    }
-    return false;
+// The cluster, made if there is none, and where it is to be mounted. What the mount would fail by is found before anything is made or started.
+static bool cluster_find(const struct up_args *a, const char *dir, const char *mount, struct conf *c, char at[PATH_MAX]) {
+    enum conf_found found = conf_load(dir, c);
+    if (found == CONF_BAD || (found == CONF_NONE && !folder_is_free(dir))) return false;
+    if (mount) path_make(at, "%s", mount);
+    else if (found == CONF_FOUND) path_make(at, "%s", c->mount);
+    else mount_default(at);
+    if (c->made && !args_fit(a, c)) return false;
+    if (!mount_point_check(c, at, a->nonempty)) return false;
+    if (c->made) return cache_set(a, c) && protects_change(a, c);
+    if (found == CONF_FOUND) cluster_unmake(c);
+    return make_new(a, dir, at, c);
 }
 
 // ---- waiting until it runs
@@ -176,53 +193,93 @@ static int array_start(const struct conf *c, uint64_t deadline_ms) {
 }
 
 // ---- the command
+// A mount point that was made here goes again with what it was made for: what is copied there later shall fail, not land on this machine's disk.
+static bool mount_it(const struct up_args *a, const struct conf *c, const char *at, uint64_t deadline_ms) {
+    struct mount_entry e;
+    bool there = mount_find(at, &e) || access(at, F_OK) == 0 || errno != ENOENT;
+    switch (mount_point_prepare(c, at, true, a->nonempty)) {
+    case MOUNT_POINT_BAD: return false;
+    case MOUNT_POINT_FREE:
+        if (mount_start(c, at, NULL, deadline_ms)) return true;
+        if (!there) rmdir(at);
+        return false;
+    case MOUNT_POINT_SERVED: return true;
+    }
+    return false;
+}
+
 static int up(const struct up_args *a, const char *dir, const char *mount) {
     struct conf c;
     char at[PATH_MAX];
-    if (!cluster_find(a, dir, mount, &c)) return 1;
+    if (!cluster_find(a, dir, mount, &c, at)) return 1;
     uint64_t deadline_ms = now_ms() + START_LIMIT_MS;
     if (array_start(&c, deadline_ms)) return 1;
-    path_make(at, "%s", mount ? mount : c.mount);
-    switch (mount_point_prepare(&c, at, true)) {
-    case MOUNT_POINT_BAD: return 1;
-    case MOUNT_POINT_FREE:
-        if (!mount_start(&c, at, NULL, deadline_ms)) return 1;
-        break;
-    case MOUNT_POINT_SERVED: break;
-    }
+    if (!mount_it(a, &c, at, deadline_ms))
+        return fail(1,
+                    "the array runs (its IOMs in the background), but is not mounted at %s; the reason stands above. Once that is "
+                    "mended, mount it with: mendfs up --dir %s --mount %s; or stop it with: mendfs down --dir %s",
+                    at, c.dir, at, c.dir);
     say("running: %u IOMs, mounted at %s", c.ioms, at);
     return 0;
 }
 
+// What was made for a cluster that then was not: the folder, and those above it that were missing too.
+static void dir_unmake(const char *dir, const char *first_made) {
+    char path[PATH_MAX];
+    path_make(path, "%s/cluster.conf", dir);
+    if (!*first_made || access(path, F_OK) == 0) return;
+    path_make(path, "%s/lock", dir);
+    unlink(path);
+    path_make(path, "%s", dir);
+    while (rmdir(path) == 0 && strlen(path) > strlen(first_made)) *strrchr(path, '/') = 0;
+}
+
+// The topmost of the folders that lead to `dir` which is missing; empty: none.
+static void first_missing(const char *dir, char out[PATH_MAX]) {
+    out[0] = 0;
+    for (const char *p = dir + 1; !out[0]; p++) {
+        if (*p && *p != '/') continue;
+        path_make(out, "%.*s", (int)(p - dir), dir);
+        if (access(out, F_OK) == 0 || errno != ENOENT) out[0] = 0;
+        if (!*p) return;
+    }
+}
+
 static int up_run(int argc, char **argv) {
-    struct up_args a = {0};
-    char dir[PATH_MAX], mount[PATH_MAX];
+    struct up_args a = {.cache_bytes = UINT64_MAX}; // not given
+    char dir[PATH_MAX], mount[PATH_MAX], made[PATH_MAX];
     const char *rest[1];
     const struct option_row options[] = {
         {"--dir", OPT_TEXT, &a.dir},         {"--ioms", OPT_NUMBER, &a.ioms, 3, ARRAY_IOMS_MAX},
         {"--mount", OPT_TEXT, &a.mount},     {"--nfs", OPT_TEXT, &a.nfs},
         {"--size", OPT_SIZE, &a.size_bytes}, {"--journal", OPT_TEXT, &a.journal},
-        {"--power-protected", OPT_TEXT, &a.power_protected}, {0},
+        {"--power-protected", OPT_TEXT, &a.power_protected},
+        {"--cache", OPT_SIZE, &a.cache_bytes}, {"--nonempty", OPT_FLAG, &a.nonempty},
+        {0},
     };
-    a.size_bytes = 0;
     if (!args_parse(&cmd_up, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
     if (a.power_protected && !protects_parse(a.power_protected, &a.protects)) return EXIT_USAGE;
     if (a.nfs) return fail(EXIT_USAGE, "--nfs: not yet in this version");
-    if (!dir_resolve(a.dir, dir) || (a.mount && !mount_resolve(a.mount, mount)) || !folder_make_private(dir)) return 1;
-    int lock_fd = dir_lock(dir);
-    if (lock_fd < 0) return 1;
-    int status = up(&a, dir, a.mount ? mount : NULL);
+    if (!dir_resolve(a.dir, dir) || (a.mount && !mount_resolve(a.mount, mount))) return 1;
+    first_missing(dir, made);
+    int lock_fd = folder_make_private(dir) ? dir_lock(dir) : -1;
+    int status = lock_fd < 0 ? 1 : up(&a, dir, a.mount ? mount : NULL);
+    if (status) dir_unmake(dir, made);
+    if (lock_fd < 0) return status;
     close(lock_fd);
     return status;
 }
 
 const struct command cmd_up = {
     "up",
-    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--size SIZE] [--journal WHERE] [--power-protected WHAT]",
+    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--nonempty] [--size SIZE] [--cache SIZE] [--journal WHERE] [--power-protected WHAT]",
     "Makes what is missing, starts what does not run, and mounts it; returns once files can be written",
     "  --ioms N      storage servers of a new array, 3 to 16; default 4. One of them may be lost without loss of data\n"
     "  --mount MNT   where to mount; default /mnt/mendfs (root) or ~/mendfs, or what the array was made with\n"
+    "  --nonempty    mounts over a folder that is not empty: what lies there is hidden as long\n"
     "  --size SIZE   of each IOM's store, reserved at once (fallocate); default 8G\n"
+    "  --cache SIZE  what each IOM keeps of its store in memory, 16M at least; default 256M. It is kept for later starts, and may be\n"
+    "                given again to change it. An IOM uses up to 96M more than its cache\n"
     "  --journal WHERE\n"
     "                puts each IOM's journal on a file or block device of its own, for a new array: a folder, in which each\n"
     "                gets the file iom-N.journal (or finds there a link to a device), or a path with a % that stands for N,\n"
