@@ -71,7 +71,7 @@ static void co_settle_one(void *arg) {
     struct msg *reply;
     err e = co_control(v, CONTROL_SYNC, &reply);
     msg_free(reply);
-    if (e) warn("IOM %u could not settle its rows: %s", v->iom, err_text(e));
+    if (e) warn("IOM %u could not settle its rows: %s%s", v->iom, err_text(e), err_next(e));
     group_done(v->t->e, v->all, e);
 }
 
@@ -81,7 +81,7 @@ static void co_verify_one(void *arg) {
     err e = co_control(v, CONTROL_VERIFY, &reply);
     if (!e) e = take_verified(v->c, v->iom, reply);
     msg_free(reply);
-    if (e) warn("IOM %u could not verify its rows: %s", v->iom, err_text(e));
+    if (e) warn("IOM %u could not verify its rows: %s%s", v->iom, err_text(e), err_next(e));
     group_done(v->t->e, v->all, e);
 }
 
@@ -110,7 +110,7 @@ static bool co_array_serves(struct tool *t, const struct conf *c) {
 static void co_check_online(struct tool *t) {
     struct check *c = t->arg;
     if (!co_array_serves(t, c->conf)) {
-        warn("not all IOMs are up");
+        warn("not all IOMs are up; see which with: mendfs status, and start them with: mendfs up");
         return;
     }
     if (co_all(t, c, co_settle_one, "check: until all is settled") == OK)
@@ -181,7 +181,7 @@ static bool co_members_open(struct offline *o) {
         o->member[i] = (struct member){.o = o, .iom = i};
         err e = co_member_open(&o->member[i], why);
         conf_store_path(o->c->conf, i, path);
-        if (e) warn("IOM %u: the store %s cannot be opened: %s", i, path, why[0] ? why : err_text(e));
+        if (e) warn("IOM %u: the store %s cannot be opened: %s%s", i, path, why[0] ? why : err_text(e), err_next(e));
         all &= !e;
     }
     return all;
@@ -195,7 +195,7 @@ static bool co_stores_verify(struct offline *o) {
         err e = co_store_verify(m->store, &v, &faults, &blocks);
         o->c->sum.faults += faults;
         o->c->sum.blocks += blocks;
-        if (e) warn("IOM %u: the store could not be verified: %s", i, err_text(e));
+        if (e) warn("IOM %u: the store could not be verified: %s%s", i, err_text(e), err_next(e));
         if (e) return false;
     }
     return true;
@@ -226,7 +226,7 @@ static bool co_names_verify(struct offline *o) {
     for (uint8_t i = 0; i < o->c->conf->ioms; i++) stores[i] = o->member[i].store;
     err e = co_names_check(o->t->e, stores, o->c->conf->ioms, names_fault, &o->c->sum, &objects, &faults);
     o->c->sum.faults += faults;
-    if (e) warn("the names could not be verified: %s", o->t->error.text[0] ? o->t->error.text : err_text(e));
+    if (e) warn("the names could not be verified: %s%s", o->t->error.text[0] ? o->t->error.text : err_text(e), err_next(e));
     return !e;
 }
 
@@ -294,7 +294,7 @@ static bool co_rows_check(struct offline *o) {
         o->c->sum.rows += rows;
         o->c->sum.faults += faults;
     }
-    if (e) warn("the rows could not be verified: %s", o->t->error.text[0] ? o->t->error.text : err_text(e));
+    if (e) warn("the rows could not be verified: %s%s", o->t->error.text[0] ? o->t->error.text : err_text(e), err_next(e));
     for (uint8_t i = 0; i < ioms; i++) {
         struct member *m = &o->member[i];
         if (m->rows) co_rows_stop(m->rows, false);
@@ -311,7 +311,7 @@ static void co_members_close(struct offline *o) {
         err e = OK;
         if (m->store && store_was_clean(m->store)) e = co_store_close(m->store);
         else if (m->store) co_store_abandon(m->store);
-        if (e) warn("IOM %u: its store could not be closed: %s", i, err_text(e));
+        if (e) warn("IOM %u: its store could not be closed: %s%s", i, err_text(e), err_next(e));
         if (m->journal) co_disk_close(m->journal);
         if (m->disk) co_disk_close(m->disk);
     }

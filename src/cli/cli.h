@@ -34,6 +34,7 @@ extern const struct command cmd_up, cmd_down, cmd_status, cmd_iom, cmd_mount, cm
 int fail(int status, const char *fmt, ...) PRINTF_LIKE(2, 3); // "mendfs: " and the sentence to stderr; returns status
 void say(const char *fmt, ...) PRINTF_LIKE(1, 2);             // a line to stdout
 void warn(const char *fmt, ...) PRINTF_LIKE(1, 2);            // a line to stderr
+const char *err_next(err e);                                  // "; the next step" after err_text, or nothing
 const char *size_text(uint64_t bytes, char out[24]);          // 512M, 8G: as size_parse reads it; exact
 bool size_parse(const char *text, uint64_t *bytes);
 

@@ -45,10 +45,10 @@ static bool folder_begin(struct node_daemon *d, const char *kind, const char *at
     bool ok = dir_make(path, 0700);
     path_make(path, "%s/log", d->dir);
     ok = ok && dir_make(path, 0700);
-    if (!ok) return daemon_fail(d, "the folders of %s cannot be made", d->dir), false;
+    if (!ok) return daemon_fail(d, "the folders of %s cannot be made; is it this user's, and writable?", d->dir), false;
     if (d->lock_fd < 0 && !take_lock(d)) return false;
     return pid_file_write(d->dir, d->name, kind, at) ||
-           (daemon_fail(d, "the pid file of %s cannot be written", d->name), false);
+           (daemon_fail(d, "the pid file of %s cannot be written; is there room in %s?", d->name, d->dir), false);
 }
 
 bool daemon_begin(struct node_daemon *d, const char *kind, const char *at) {

@@ -54,7 +54,7 @@ static void unmount(struct down *d, const char *at) {
     if (eno == ETIMEDOUT) unmount_hung(d, at);
     else if (eno == EBUSY) tell_busy(d, at);
     else if (eno && mount_find(at, &e)) {
-        warn("%s cannot be unmounted: %s", at, strerror(eno));
+        warn("%s cannot be unmounted: %s; try: umount -l %s", at, strerror(eno), at);
         d->busy++;
     }
 }

@@ -64,7 +64,7 @@ static bool co_journal_fits(struct iom_daemon *m, struct disk *d) {
 static bool co_look(struct iom_daemon *m, struct disk *d, struct store_ident *id, uint64_t *incarnation) {
     char why[STORE_WHY_BYTES] = "";
     err r = co_store_peek(d, id, incarnation, why);
-    if (r) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, why[0] ? why : err_text(r)), false;
+    if (r) return daemon_fail(&m->d, "the store %s cannot be used: %s%s", m->store, why[0] ? why : err_text(r), err_next(r)), false;
     const char *fault = store_fault(m, id);
     if (fault) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, fault), false;
     return co_journal_fits(m, d);
@@ -153,6 +153,15 @@ static void on_stop_signal(void *arg) {
     if (m->runs && m->start.iom) iom_ask_stop(m->start.iom);
 }
 
+// In the log too: who waits for the array reads there why it does not come.
+static void tell_end(struct iom_daemon *m) {
+    char text[800];
+    const char *next = err_next(m->why), *why = m->d.error.text[0] ? m->d.error.text : err_text(m->why);
+    snprintf(text, sizeof text, "%s%s", why, strstr(why, next) ? "" : next);
+    LOG(loop_env(m->d.l), TRACE_ERROR, "%s", text);
+    daemon_fail(&m->d, "IOM %u ended: %s", (unsigned)m->id, text);
+}
+
 static void iom_task(void *arg) {
     struct iom_daemon *m = arg;
     struct env *e = loop_env(m->d.l);
@@ -163,9 +172,7 @@ static void iom_task(void *arg) {
         iom_main(&m->start);
         m->runs = false;
         m->status = m->why || !m->stop_asked;
-        if (m->status)
-            daemon_fail(&m->d, "IOM %u ended: %s", (unsigned)m->id,
-                        m->d.error.text[0] ? m->d.error.text : err_text(m->why));
+        if (m->status) tell_end(m);
         else LOG(e, TRACE_INFO, "IOM %u has stopped cleanly", (unsigned)m->id);
     }
     loop_stop(m->d.l);

@@ -1,7 +1,7 @@
 // Commands whose names are taken and that are not built yet: they say so.
 #include "cli/cli.h"
 
-static int not_yet(const char *name) { return fail(EXIT_USAGE, "%s: not yet in this version", name); }
+static int not_yet(const char *name) { return fail(EXIT_USAGE, "%s: not yet in this version; what there is: mendfs help", name); }
 static int watch_run(int argc, char **argv) { return not_yet("watch"); }
 static int nfs_run(int argc, char **argv) { return not_yet("nfs"); }
 static int replace_run(int argc, char **argv) { return not_yet("replace-iom"); }

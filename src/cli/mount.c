@@ -126,7 +126,7 @@ static bool co_begin(struct mount_daemon *m) {
     err e = co_mx_start(m->mx, &m->starting);
     if (e || m->stop_asked) {
         if (m->stop_asked) daemon_fail(&m->d, "stopped before the array ran");
-        else daemon_fail(&m->d, "the array cannot be used: %s", err_text(e));
+        else daemon_fail(&m->d, "the array cannot be used: %s%s", err_text(e), err_next(e));
         return false;
     }
     co_own_root(m);
@@ -209,7 +209,7 @@ static bool take_suboption(struct mount_args *a, char *o) {
 static bool suboptions_parse(struct mount_args *a) {
     char text[256];
     if (!a->o) return true;
-    if (strlen(a->o) >= sizeof text) return fail(0, "-o: too many options");
+    if (strlen(a->o) >= sizeof text) return fail(0, "-o %.60s...: too long; there are eio-after=SECONDS, writeback, allow_other", a->o);
     snprintf(text, sizeof text, "%s", a->o);
     for (char *save, *o = strtok_r(text, ",", &save); o; o = strtok_r(NULL, ",", &save))
         if (!take_suboption(a, o)) return false;
@@ -220,7 +220,7 @@ static int mount_begin(struct mount_daemon *m) {
     if (!mount_point_check(&m->conf, m->at, m->args.nonempty)) return 1;
     switch (mount_point_prepare(&m->conf, m->at, false, m->args.nonempty)) {
     case MOUNT_POINT_BAD: return 1;
-    case MOUNT_POINT_SERVED: return fail(1, "%s is mounted already", m->at);
+    case MOUNT_POINT_SERVED: return fail(1, "%s is mounted already, and answers: nothing is to be done", m->at);
     case MOUNT_POINT_FREE: break;
     }
     if (!mount_start(&m->conf, m->at, m->args.o, now_ms() + START_LIMIT_MS)) return 1;

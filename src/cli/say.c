@@ -36,6 +36,19 @@ void warn(const char *fmt, ...) {
     va_end(ap);
 }
 
+const char *err_next(err e) {
+    switch (err_class(e)) {
+    case ERRC_CORRUPT:
+        return "; its disk gave back other bytes than were written: look at that disk (dmesg); mendfs check "
+               "(after mendfs down) tells what is damaged";
+    case ERRC_IO: return "; look at that disk (dmesg)";
+    case ERRC_AGAIN: return "; see who runs with: mendfs status";
+    case ERRC_OK:
+    case ERRC_CALLER: break;
+    }
+    return "";
+}
+
 static const char units[] = "KMGTP";
 
 const char *size_text(uint64_t bytes, char out[24]) {

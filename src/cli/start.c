@@ -211,7 +211,7 @@ static int number_choose(const char *dir, char name[32], int *lock_fd) {
         close(fd);
         return n;
     }
-    return fail(-1, "there are %u mounts already; more are not possible", MX_MAX);
+    return fail(-1, "there are %u mounts already and more are not possible; unmount one", MX_MAX);
 }
 
 static bool mount_wait(const struct conf *c, const char *at, struct child *child, uint64_t deadline_ms) {

@@ -215,7 +215,7 @@ static int status_run(int argc, char **argv) {
     ASSERT(s.mx);
     gather(&s);
     int status = verdict(&s);
-    if (s.first && s.why) status = fail(2, "no IOM answers at %s: %s", s.first, err_text(s.why));
+    if (s.first && s.why) status = fail(2, "no IOM answers at %s: %s; is it that address, and does the IOM run there?", s.first, err_text(s.why));
     else if (json) print_json(&s);
     else print_table(&s);
     free(s.mx);

@@ -46,6 +46,7 @@ static void pause_or_go_on(struct fuse_face *f) {
 static void fcall_free(struct fcall *c) {
     struct fuse_face *f = c->f;
     timer_cancel(f->env, &c->dying);
+    timer_cancel(f->env, &c->limit);
     buf_unref(c->data.buf);
     mem_free(f->env->mem, c->name);
     mem_free(f->env->mem, c->name2);
@@ -98,6 +99,14 @@ static void look_for_exit(void *arg) {
 }
 
 void fcall_watch_exit(struct fcall *c) { timer_set(c->f->env, &c->dying, env_now_ns(c->f->env) + FUSE_DEATH_LOOK_NS, look_for_exit, c); }
+
+static void on_limit(void *arg) {
+    struct fcall *c = arg;
+    c->late = true;
+    mx_cancel(c->f->mx, &c->op);
+}
+
+void fcall_limit(struct fcall *c, uint64_t ns) { timer_set(c->f->env, &c->limit, env_now_ns(c->f->env) + ns, on_limit, c); }
 
 static void on_interrupt(fuse_req_t req, void *arg) { look_for_death(arg); }
 

@@ -8,6 +8,7 @@
 #define FUSE_CALLS_MAX 256u       // requests under way; beyond it the kernel's queue waits
 #define FUSE_READS_PER_TURN 32     // before others have their turn
 #define FUSE_DEATH_LOOK_NS MSEC(200)
+#define FUSE_ROOT_WAIT_NS SEC(1)  // how long the top folder's attributes and the room are asked for before the last ones are told
 #define FUSE_ATTR_SECONDS 1.0     // how long the kernel may believe attributes and names: what another mount did shows after it at the latest
 #define FUSE_WRITE_HEADER 80u     // fuse_in_header + fuse_write_in: where a write's data begins in its request
 
@@ -27,6 +28,9 @@ struct fuse_face {
     struct buf *rx;               // where the next request goes
     uint32_t calls;
     bool paused, ended, mounted;
+    struct attr root;             // of the top folder, as last seen
+    struct mx_statfs space;
+    bool root_seen, space_seen;
 };
 
 // One request of the kernel, from its arrival to the reply. The arguments an operation needs are in its own words; names are copies.
@@ -36,6 +40,8 @@ struct fcall {
     struct mx_op op;
     void (*co_run)(struct fcall *c);
     pid_t pid;                    // the thread that waits
+    struct timer limit;           // fcall_limit
+    bool late;                    // it had passed
     struct timer dying;           // after a signal: looks whether that thread is to die
     fuse_ino_t ino, ino2;
     struct handle h, h2;
@@ -53,6 +59,7 @@ struct fcall {
 struct fcall *fcall_new(struct fuse_face *f, fuse_req_t req, void (*co_run)(struct fcall *c));
 void fcall_name(struct fcall *c, const char *name, const char *name2); // copies
 void fcall_go(struct fcall *c);
+void fcall_limit(struct fcall *c, uint64_t ns);            // cancels it when it takes longer
 void fcall_watch_exit(struct fcall *c);                    // cancels it when its caller is exiting, which no interrupt tells
 void reply_err(struct fcall *c, err e);                    // OK too
 

@@ -50,12 +50,26 @@ static void on_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 }
 
 // ---- attributes
+// umount(8) looks at the mount point first (stat, statfs), and is to work while the array is stopped: what was last is told then.
+static void co_getattr_root(struct fcall *c) {
+    struct fuse_face *f = c->f;
+    struct attr a;
+    if (f->root_seen) fcall_limit(c, FUSE_ROOT_WAIT_NS);
+    err e = co_mx_getattr(f->mx, &c->op, c->h, &a);
+    if (e == ERR_INTR && c->late) {
+        a = f->root;
+        e = OK;
+    }
+    if (!e) f->root = a;
+    f->root_seen |= !e;
+    reply_attr(c, e, &a);
+}
 static void co_getattr(struct fcall *c) {
     struct attr a;
     reply_attr(c, co_mx_getattr(c->f->mx, &c->op, c->h, &a), &a);
 }
 static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
-    struct fcall *c = fcall_new(face(req), req, co_getattr);
+    struct fcall *c = fcall_new(face(req), req, ino == FUSE_ROOT_ID ? co_getattr_root : co_getattr);
     c->ino = ino;
     fcall_go(c);
 }
@@ -301,8 +315,16 @@ static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) {
 }
 
 static void co_statfs(struct fcall *c) {
+    struct fuse_face *f = c->f;
     struct mx_statfs s;
-    err e = co_mx_statfs(c->f->mx, &c->op, &s);
+    if (f->space_seen) fcall_limit(c, FUSE_ROOT_WAIT_NS);
+    err e = co_mx_statfs(f->mx, &c->op, &s);
+    if (e == ERR_INTR && c->late) {
+        s = f->space;
+        e = OK;
+    }
+    if (!e) f->space = s;
+    f->space_seen |= !e;
     struct statvfs v = {.f_bsize = BLOCK_BYTES, .f_frsize = BLOCK_BYTES, .f_blocks = s.blocks, .f_bfree = s.free_blocks, .f_bavail = s.avail_blocks, .f_namemax = 255};
     v.f_ffree = v.f_favail = s.avail_blocks; // an object needs less than a block of metadata
     v.f_files = s.objects + s.avail_blocks;

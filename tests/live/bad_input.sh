@@ -105,6 +105,16 @@ says 'could not be started' 1 "$TMP/up"
 says 'could not check' 2 "$MENDFS" check --dir "$DIR"
 mv "$TMP/store" "$DIR/iom-1/store"
 
+# ---- a store whose disk gives back other bytes: the cause and what to do, from every command that meets it
+cp --sparse=always "$DIR/iom-1/store" "$TMP/store"
+dd if=/dev/urandom of="$DIR/iom-1/store" bs=4096 seek=2000 count=4000 conv=notrunc status=none
+says 'could not be started' 1 "$TMP/up"
+said 'IOM 1 does not run: .*(checksum does not match|is damaged).*; its disk gave back other bytes .*mendfs check'
+"$MENDFS" down --dir "$DIR" >/dev/null
+says 'could not check' 2 "$MENDFS" check --dir "$DIR"
+said '(checksum does not match|is damaged).*; its disk gave back other bytes'
+mv "$TMP/store" "$DIR/iom-1/store"
+
 # ---- cluster.conf: damaged, or of a folder that was moved
 cp "$DIR/cluster.conf" "$TMP/conf"
 sed -i 's/"ioms"/"oims"/' "$DIR/cluster.conf"
