@@ -255,7 +255,7 @@ const struct command cmd_mount = {
     "mendfs mount MNT [--dir DIR] [-o OPTION,...] [--nonempty] [--foreground]",
     "Mounts the array; returns once it is mounted",
     "Options of -o:\n"
-    "  eio-after=SECONDS   an operation that waits longer for a stopped array fails with EIO; without it, it waits\n"
+    "  eio-after=SECONDS   a request that waits longer for a stopped array fails with EIO; without it, it waits\n"
     "  writeback           the kernel's write-back cache: fast, and write() promises nothing until fsync\n"
     "  allow_other         other users may use it too (always so for mounts of root; the kernel checks permissions)\n\n"
     "Any number of mounts may exist at once. `umount MNT` (or fusermount3 -u MNT) ends the daemon cleanly, as does "
