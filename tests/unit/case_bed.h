@@ -548,8 +548,9 @@ static inline bool bed_keep_all_but_blocks(void *ctx, const struct world_sector 
 
 static inline void bed_check_cut_again(struct bed *b, const struct outcome *o, uint8_t mine, uint64_t every) {
     bed_check_cut_with(b, o, mine, every, NULL);
-    // Where D's block was reconstructed, chance is not enough: no record may name it before it is on disk.
-    if (o->d == FRESH_PLACE && every == 1) bed_check_cut_with(b, o, mine, every, bed_keep_all_but_blocks);
+    // Where recovery takes a place, chance is not enough: no record may name it before its block is on disk.
+    if ((o->d == FRESH_PLACE || o->p == FRESH_PLACE) && every == 1)
+        bed_check_cut_with(b, o, mine, every, bed_keep_all_but_blocks);
 }
 
 static inline void bed_recovers(struct bed *b, struct outcome o, uint64_t every) {
