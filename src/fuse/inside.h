@@ -12,10 +12,18 @@
 #define FUSE_ATTR_SECONDS 1.0     // how long the kernel may believe attributes and names: what another mount did shows after it at the latest
 #define FUSE_WRITE_HEADER 80u     // fuse_in_header + fuse_write_in: where a write's data begins in its request
 
+// The attributes of a directory as far as only this mount's new names have changed them since they were asked for. The kernel forgets a directory's attributes
+// with every name it makes there and asks anew: so it asks us alone, and believes nothing older than it would have believed without.
+struct node_dir {
+    struct attr attr;
+    uint64_t known_ns, era;       // when the starter last told of it; face.dirs_era then
+    bool known;
+};
 struct node {                     // an inode the kernel knows
     struct handle handle;
     uint64_t nlookup;
     uint64_t cached_change;       // change counter at which the kernel's pages were filled; 0 = none
+    struct node_dir *dir;         // of a directory whose attributes the kernel asked for
 };
 struct fuse_face {
     struct loop *loop;
@@ -25,6 +33,7 @@ struct fuse_face {
     struct fuse_options options;
     struct watch *watch;
     struct map nodes;             // inode -> struct node
+    uint64_t dirs_era;            // grows with every operation that may change directories otherwise than by a new name
     struct buf *rx;               // where the next request goes
     uint32_t calls;
     bool paused, ended, mounted;
@@ -69,6 +78,9 @@ struct node *node_seen(struct fuse_face *f, const struct attr *a);           // 
 void node_forget(struct fuse_face *f, fuse_ino_t ino, uint64_t nlookup);
 void attr_to_stat(const struct attr *a, struct stat *st);
 void attr_to_entry(struct fuse_face *f, const struct attr *a, struct fuse_entry_param *e); // counts a lookup
+bool node_dir_fresh(struct fuse_face *f, fuse_ino_t ino, double *seconds); // its attributes are known, and may be believed for that long
+void node_dir_learn(struct fuse_face *f, const struct attr *a, uint64_t era); // era: dirs_era before they were asked for
+void node_dir_named(struct fuse_face *f, fuse_ino_t ino, const struct attr *made); // an object got a name in it
 
 
 // ---- operations

@@ -15,6 +15,7 @@ struct node *node_seen(struct fuse_face *f, const struct attr *a) {
     if (!handle_eq(n->handle, a->handle)) { // the index is used again by a newer object
         n->handle = a->handle;
         n->cached_change = 0;
+        if (n->dir) n->dir->known = false;
     }
     n->nlookup++;
     return n;
@@ -26,7 +27,41 @@ void node_forget(struct fuse_face *f, fuse_ino_t ino, uint64_t nlookup) {
     n->nlookup -= MIN(nlookup, n->nlookup);
     if (n->nlookup) return;
     map_del(&f->nodes, ino);
+    mem_free(f->env->mem, n->dir);
     mem_free(f->env->mem, n);
+}
+
+// ---- directories
+bool node_dir_fresh(struct fuse_face *f, fuse_ino_t ino, double *seconds) {
+    struct node *n = node_of(f, ino);
+    uint64_t limit_ns = (uint64_t)(FUSE_ATTR_SECONDS * (double)SEC(1));
+    if (!n || !n->dir || !n->dir->known || n->dir->era != f->dirs_era) return false;
+    uint64_t age_ns = env_now_ns(f->env) - n->dir->known_ns;
+    *seconds = age_ns < limit_ns ? (double)(limit_ns - age_ns) / (double)SEC(1) : 0;
+    return age_ns < limit_ns;
+}
+
+void node_dir_learn(struct fuse_face *f, const struct attr *a, uint64_t era) {
+    struct node *n = node_of(f, handle_inode(a->handle));
+    if (!S_ISDIR(a->mode) || !n || !handle_eq(n->handle, a->handle) || era != f->dirs_era) return;
+    if (!n->dir) n->dir = mem_alloc(f->env->mem, sizeof *n->dir);
+    if (n->dir->known && n->dir->era == era && n->dir->attr.change > a->change) return; // overtaken by what we made since
+    *n->dir = (struct node_dir){.attr = *a, .known_ns = env_now_ns(f->env), .era = era, .known = true};
+}
+
+// Known on only if nothing came between: the change counter moved by that name alone. Else what is being asked now may be older than this name.
+void node_dir_named(struct fuse_face *f, fuse_ino_t ino, const struct attr *made) {
+    struct node *n = node_of(f, ino);
+    struct attr *a = n && n->dir && n->dir->known && n->dir->era == f->dirs_era ? &n->dir->attr : NULL;
+    if (a && made->dir_change && made->dir_change <= a->change) return; // it was in it already
+    if (!a || made->dir_change != a->change + 1) {
+        f->dirs_era++;
+        return;
+    }
+    a->change = made->dir_change;
+    a->mtime_ns = a->ctime_ns = made->dir_time_ns;
+    a->nlink = made->dir_nlink;
+    n->dir->known_ns = env_now_ns(f->env);
 }
 
 static struct timespec time_of(uint64_t ns) { return (struct timespec){.tv_sec = (time_t)(ns / SEC(1)), .tv_nsec = (long)(ns % SEC(1))}; }

@@ -58,9 +58,11 @@ static void co_face_create(struct fcall *c) {
     struct fuse_entry_param entry;
     err e = co_mx_create(c->f->mx, &c->op, c->h, c->name, c->mode, open_flags(c->fi.flags) | MX_O_CREATE, &file, &a);
     if (e) {
+        c->f->dirs_era++;
         reply_err(c, e);
         return;
     }
+    node_dir_named(c->f, c->ino, &a);
     attr_to_entry(c->f, &a, &entry);
     opened(c, file, &a, node_of(c->f, entry.ino));
     fuse_req_interrupt_func(c->req, NULL, NULL);

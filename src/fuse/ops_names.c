@@ -18,7 +18,20 @@ static void reply_entry(struct fcall *c, err e, const struct attr *a) {
     if (fuse_reply_entry(c->req, &entry)) node_forget(c->f, entry.ino, 1);
 }
 
-static void reply_attr(struct fcall *c, err e, const struct attr *a) {
+// Of an operation that gave an object a name in directory `ino`.
+static void reply_named(struct fcall *c, fuse_ino_t ino, err e, const struct attr *a) {
+    if (e) c->f->dirs_era++; // perhaps done all the same
+    else node_dir_named(c->f, ino, a);
+    reply_entry(c, e, a);
+}
+
+// Of one that may have changed directories in another way.
+static void reply_changed(struct fcall *c, err e) {
+    c->f->dirs_era++;
+    reply_err(c, e);
+}
+
+static void reply_attr(struct fcall *c, err e, const struct attr *a, double seconds) {
     struct stat st;
     if (e) {
         reply_err(c, e);
@@ -26,7 +39,7 @@ static void reply_attr(struct fcall *c, err e, const struct attr *a) {
     }
     attr_to_stat(a, &st);
     fuse_req_interrupt_func(c->req, NULL, NULL);
-    fuse_reply_attr(c->req, &st, FUSE_ATTR_SECONDS);
+    fuse_reply_attr(c->req, &st, seconds);
 }
 
 // ---- lookup, forget
@@ -50,23 +63,38 @@ static void on_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 }
 
 // ---- attributes
+// A directory whose attributes are known is told here.
+static bool is_known(struct fcall *c) {
+    double seconds;
+    if (!node_dir_fresh(c->f, c->ino, &seconds)) return false;
+    reply_attr(c, OK, &node_of(c->f, c->ino)->dir->attr, seconds);
+    return true;
+}
+
 // umount(8) looks at the mount point first (stat, statfs), and is to work while the array is stopped: what was last is told then.
 static void co_getattr_root(struct fcall *c) {
     struct fuse_face *f = c->f;
     struct attr a;
+    if (is_known(c)) return;
+    uint64_t era = f->dirs_era;
     if (f->root_seen) fcall_limit(c, FUSE_ROOT_WAIT_NS);
     err e = co_mx_getattr(f->mx, &c->op, c->h, &a);
+    if (!e) node_dir_learn(f, &a, era);
     if (e == ERR_INTR && c->late) {
         a = f->root;
         e = OK;
     }
     if (!e) f->root = a;
     f->root_seen |= !e;
-    reply_attr(c, e, &a);
+    reply_attr(c, e, &a, FUSE_ATTR_SECONDS);
 }
 static void co_getattr(struct fcall *c) {
     struct attr a;
-    reply_attr(c, co_mx_getattr(c->f->mx, &c->op, c->h, &a), &a);
+    if (is_known(c)) return;
+    uint64_t era = c->f->dirs_era;
+    err e = co_mx_getattr(c->f->mx, &c->op, c->h, &a);
+    if (!e) node_dir_learn(c->f, &a, era);
+    reply_attr(c, e, &a, FUSE_ATTR_SECONDS);
 }
 static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct fcall *c = fcall_new(face(req), req, ino == FUSE_ROOT_ID ? co_getattr_root : co_getattr);
@@ -89,7 +117,8 @@ static void co_setattr(struct fcall *c) {
     s.atime_ns = c->flags & FUSE_SET_ATTR_ATIME_NOW ? now : ns_of(c->st.st_atim);
     s.mtime_ns = c->flags & FUSE_SET_ATTR_MTIME_NOW ? now : ns_of(c->st.st_mtim);
     err e = s.valid ? co_mx_setattr(c->f->mx, &c->op, c->h, &s, &a) : co_mx_getattr(c->f->mx, &c->op, c->h, &a);
-    reply_attr(c, e, &a);
+    if (e || S_ISDIR(a.mode)) c->f->dirs_era++;
+    reply_attr(c, e, &a, FUSE_ATTR_SECONDS);
 }
 static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi) {
     struct fcall *c = fcall_new(face(req), req, co_setattr);
@@ -115,7 +144,7 @@ static void on_readlink(fuse_req_t req, fuse_ino_t ino) {
 // ---- making and removing
 static void co_mknod(struct fcall *c) {
     struct attr a;
-    reply_entry(c, co_mx_mknod(c->f->mx, &c->op, c->h, c->name, c->mode, c->rdev, &a), &a);
+    reply_named(c, c->ino, co_mx_mknod(c->f->mx, &c->op, c->h, c->name, c->mode, c->rdev, &a), &a);
 }
 static void on_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev) {
     struct fcall *c = fcall_new(face(req), req, co_mknod);
@@ -127,7 +156,7 @@ static void on_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 }
 static void co_mkdir(struct fcall *c) {
     struct attr a;
-    reply_entry(c, co_mx_mkdir(c->f->mx, &c->op, c->h, c->name, c->mode, &a), &a);
+    reply_named(c, c->ino, co_mx_mkdir(c->f->mx, &c->op, c->h, c->name, c->mode, &a), &a);
 }
 static void on_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode) {
     struct fcall *c = fcall_new(face(req), req, co_mkdir);
@@ -138,7 +167,7 @@ static void on_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 }
 static void co_symlink(struct fcall *c) {
     struct attr a;
-    reply_entry(c, co_mx_symlink(c->f->mx, &c->op, c->h, c->name, c->name2, &a), &a);
+    reply_named(c, c->ino, co_mx_symlink(c->f->mx, &c->op, c->h, c->name, c->name2, &a), &a);
 }
 static void on_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name) {
     struct fcall *c = fcall_new(face(req), req, co_symlink);
@@ -148,7 +177,7 @@ static void on_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 }
 static void co_link(struct fcall *c) {
     struct attr a;
-    reply_entry(c, co_mx_link(c->f->mx, &c->op, c->h, c->h2, c->name, &a), &a);
+    reply_named(c, c->ino2, co_mx_link(c->f->mx, &c->op, c->h, c->h2, c->name, &a), &a);
 }
 static void on_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name) {
     struct fcall *c = fcall_new(face(req), req, co_link);
@@ -157,8 +186,8 @@ static void on_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const cha
     fcall_name(c, name, NULL);
     fcall_go(c);
 }
-static void co_unlink(struct fcall *c) { reply_err(c, co_mx_unlink(c->f->mx, &c->op, c->h, c->name)); }
-static void co_rmdir(struct fcall *c) { reply_err(c, co_mx_rmdir(c->f->mx, &c->op, c->h, c->name)); }
+static void co_unlink(struct fcall *c) { reply_changed(c, co_mx_unlink(c->f->mx, &c->op, c->h, c->name)); }
+static void co_rmdir(struct fcall *c) { reply_changed(c, co_mx_rmdir(c->f->mx, &c->op, c->h, c->name)); }
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, void (*co_run)(struct fcall *c)) {
     struct fcall *c = fcall_new(face(req), req, co_run);
     c->ino = parent;
@@ -168,7 +197,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, voi
 static void on_unlink(fuse_req_t req, fuse_ino_t parent, const char *name) { remove_name(req, parent, name, co_unlink); }
 static void on_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) { remove_name(req, parent, name, co_rmdir); }
 
-static void co_rename(struct fcall *c) { reply_err(c, co_mx_rename(c->f->mx, &c->op, c->h, c->name, c->h2, c->name2, (uint32_t)c->flags)); }
+static void co_rename(struct fcall *c) { reply_changed(c, co_mx_rename(c->f->mx, &c->op, c->h, c->name, c->h2, c->name2, (uint32_t)c->flags)); }
 static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t parent2, const char *name2, unsigned flags) {
     if (flags & ~(RENAME_FLAG_NOREPLACE | RENAME_FLAG_EXCHANGE)) { // RENAME_WHITEOUT
         fuse_reply_err(req, EINVAL);
@@ -251,7 +280,7 @@ static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 static bool never_kept(const char *name) { return !strcmp(name, "security.capability") || !strncmp(name, "system.posix_acl_", 17); }
 
 static void co_setxattr(struct fcall *c) {
-    reply_err(c, co_mx_setxattr(c->f->mx, &c->op, c->h, c->name, c->data.buf ? slice_data(c->data) : NULL, c->data.len_bytes, c->flags));
+    reply_changed(c, co_mx_setxattr(c->f->mx, &c->op, c->h, c->name, c->data.buf ? slice_data(c->data) : NULL, c->data.len_bytes, c->flags));
 }
 static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags) {
     if (never_kept(name) || size > 65536) {
@@ -306,7 +335,7 @@ static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
     c->size = size;
     fcall_go(c);
 }
-static void co_removexattr(struct fcall *c) { reply_err(c, co_mx_removexattr(c->f->mx, &c->op, c->h, c->name)); }
+static void co_removexattr(struct fcall *c) { reply_changed(c, co_mx_removexattr(c->f->mx, &c->op, c->h, c->name)); }
 static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name) {
     struct fcall *c = fcall_new(face(req), req, co_removexattr);
     c->ino = ino;

@@ -556,6 +556,27 @@ static void reply_attr(struct request *r, const struct wire_attr *attr) {
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
 }
 
+static const struct cnode *change_directory(const struct change *c, const struct steps *s) { // NULL: another IOM's
+    for (uint8_t i = 0; i < s->len; i++)
+        for (uint8_t j = 0; j < c->len; j++)
+            if (s->v[i].kind == STEP_NAME && handle_eq(s->v[i].at, c->node[j].h)) return &c->node[j];
+    return NULL;
+}
+
+// The directory that got the name, as it is now: its gateway need not ask.
+static void reply_directory(struct request *r, const struct change *c, const struct steps *s) {
+    struct rep_attr rep;
+    uint8_t *body = (uint8_t *)&rep + sizeof rep.env;
+    const struct cnode *dir = change_directory(c, s);
+    if (dir == NULL) return;
+    ASSERT(r->reply_len == sizeof rep - sizeof rep.env);
+    memcpy(body, r->reply, r->reply_len);
+    rep.dir_change = le64_of(dir->change);
+    rep.dir_time_ns = le64_of(dir->mtime_ns);
+    rep.dir_nlink = le32_of(dir->nlink);
+    memcpy(r->reply, body, r->reply_len);
+}
+
 static err co_intent_decide(struct request *r, struct intent *it, struct steps *s, const struct wire_attr *attr,
                             bool want_attr) {
     struct names *n = r->n;
@@ -568,6 +589,7 @@ static err co_intent_decide(struct request *r, struct intent *it, struct steps *
         request_attr(r, shown);
     else if (want_attr)
         reply_attr(r, attr);
+    if (want_attr) reply_directory(r, &c, s);
     if (s->extra != NULL) s->extra(s->arg, c.b);
     owner_record(c.b, r, it);
     e = co_request_commit(r, c.b);
@@ -600,7 +622,10 @@ static err co_steps_alone(struct request *r, struct steps *s, bool want_attr, bo
     if (e != OK) return e;
     co_change_apply(&c, s);
     const struct cnode *shown = change_shown(&c);
-    if (want_attr) request_attr(r, shown);
+    if (want_attr) {
+        request_attr(r, shown);
+        reply_directory(r, &c, s);
+    }
     if (s->extra != NULL) s->extra(s->arg, c.b);
     e = co_request_commit(r, c.b);
     c.committed = e == OK;

@@ -28,6 +28,8 @@ struct attr {                        // host form of wire_attr
     uint64_t size, used, atime_ns, mtime_ns, ctime_ns, btime_ns, change, rdev;
     uint32_t truncates;
     uint8_t toughness;
+    uint64_t dir_change, dir_time_ns; // of what was just made or linked: the directory's change counter, mtime and ctime after that; 0 = not told
+    uint32_t dir_nlink;
 };
 struct mx *mx_create(struct env *e, const struct mx_config *c);
 MUST_USE err co_mx_start(struct mx *m, struct mx_op *op);  // has the map and sessions; waits for a running array

@@ -115,6 +115,7 @@ void mx_attr_decode(struct attr *out, const struct wire_attr *w, err *bad) {
     out->rdev = le64_get(w->rdev);
     out->truncates = le32_get(w->truncates);
     out->toughness = w->toughness;
+    out->dir_change = out->dir_time_ns = out->dir_nlink = 0;
 }
 
 // Own writes that the starter has not heard of yet.
@@ -133,6 +134,9 @@ err mx_reply_attr(struct mx *m, struct msg *reply, struct attr *out, bool *has_a
     if (reply->body_len >= sizeof(struct rep_attr)) {
         const struct rep_attr *r = (const struct rep_attr *)reply->body;
         mx_attr_decode(out, &r->attr, &bad);
+        out->dir_change = le64_get(r->dir_change);
+        out->dir_time_ns = le64_get(r->dir_time_ns);
+        out->dir_nlink = le32_get(r->dir_nlink);
         *has_attr = r->has_attr;
         if (!bad && *has_attr) overlay(m, out);
     }

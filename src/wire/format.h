@@ -78,7 +78,10 @@ struct req_raise { struct req_head h; struct wire_handle handle; le64 end; le64 
     // size = max(size, end); append: size += end, atomically (seq != 0: exactly once), rep_size.size is the new one. durable: answered when (creation and) this size are durable at starter and proxy. A lower count: ERR_TRUNCATED
 struct req_xattr { struct req_head h; struct wire_handle handle; le32 flags; le16 name_len; uint8_t name[]; }; // value = payload; flags: 1 create, 2 replace
 
-struct rep_attr { struct envelope env; struct wire_attr attr; uint8_t has_attr, reserved[7]; };
+struct rep_attr {
+    struct envelope env; struct wire_attr attr; uint8_t has_attr, reserved[3];
+    le32 dir_nlink; le64 dir_change, dir_time_ns; // CREATE, MKDIR, SYMLINK, LINK: the directory after it, mtime = ctime; dir_change 0: not told
+};
     // LOOKUP of an object whose starter is another IOM: has_attr 0, handle, map and mode's type bits alone; the MX asks the starter
 struct rep_size { struct envelope env; le64 size, durable_size; le32 truncates; le64 change; }; // RAISE, SYNC_META; change = the counter afterwards
 struct rep_statfs { struct envelope env; le64 blocks, blocks_free, objects, blocks_used; };   // of this IOM, 4 KiB blocks; free: what new data can have
