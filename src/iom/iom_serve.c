@@ -177,7 +177,7 @@ static void request_task(void *arg) {
 static void co_names_answer(struct iom *i, struct inbound *in) { co_names_call(i->names, in); }
 static void co_rows_answer(struct iom *i, struct inbound *in) { rows_call(i->rows, in); }
 static void co_read_answer(struct iom *i, struct inbound *in) { co_data_read(i->rows, in); }
-static void co_write_answer(struct iom *i, struct inbound *in) { co_data_write(i->rows, in); }
+static void co_write_answer(struct iom *i, struct inbound *in) { co_data_write(i->rows, i->names, in); }
 static void co_fsync_answer(struct iom *i, struct inbound *in) { co_data_fsync(i->rows, in); }
 static void co_discard_answer(struct iom *i, struct inbound *in) { co_data_discard(i->rows, in); }
 static void co_zero_answer(struct iom *i, struct inbound *in) { co_data_zero(i->rows, in); }

@@ -108,9 +108,15 @@ err co_name_open(struct request *r) {
     return e;
 }
 
-err co_name_release(struct request *r) {
-    struct handle h = wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle);
+static void release_one(struct request *r, struct handle h) {
     if (session_release_object(r->n, r->session, h)) orphan_note(r->n, h);
+}
+
+err co_name_release(struct request *r) {
+    const struct slice *more = &r->m->payload;
+    if (more->len_bytes % HANDLE_BYTES != 0) return ERR_INVAL;
+    release_one(r, wire_handle_at(&((const struct req_handle *)(const void *)r->m->body)->handle));
+    for (uint32_t i = 0; i < more->len_bytes; i += HANDLE_BYTES) release_one(r, handle_at(slice_data(*more) + i));
     return OK;
 }
 

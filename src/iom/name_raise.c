@@ -14,11 +14,12 @@ static void reply_size(struct request *r, uint64_t size, uint64_t durable, uint3
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
 }
 
-// What a raise does under the object's lock. append: `end` is a length, to be added to the size as it is.
+// What a raise does under the object's lock. append: `end` is a length, to be added to the size as it is. again: it may
+// have been done before, and what came after it stays.
 struct raise {
     uint64_t end, mtime_ns;
     uint32_t truncates;
-    bool append;
+    bool append, again;
 };
 
 static err co_raise_locked(struct request *r, const struct raise *w, struct cnode *c) {
@@ -28,7 +29,7 @@ static err co_raise_locked(struct request *r, const struct raise *w, struct cnod
     if (end > OBJECT_BYTES_MAX || (w->append && end > OBJECT_BYTES_MAX - c->size)) return ERR_FBIG;
     if (w->append) end += c->size;
     bool grows = end > c->size;
-    if (!grows && w->mtime_ns == 0) return OK;
+    if (!grows && (w->mtime_ns == 0 || w->again)) return OK;
     c->size = MAX(c->size, end);
     c->flags |= CNODE_RAISED;
     if (w->mtime_ns != 0) c->mtime_ns = w->mtime_ns;
@@ -60,6 +61,46 @@ err co_name_raise(struct request *r) {
     uint64_t number = q->durable ? r->n->mirror.number : object_number(r->n, h); // durable: as fsync means it, with all attributes
     if (q->durable) e = co_mirror_durable(r->n, number);
     reply_size(r, c.size, mirror_is_durable(r->n, number) ? c.size : 0, c.truncates, c.change);
+    return e;
+}
+
+// ---- with a write
+static err co_raise_beside(struct names *n, struct names_raise *x, bool again) {
+    struct request *r = mem_alloc(n->mem, sizeof *r);
+    struct raise w = {.end = x->end, .mtime_ns = x->mtime_ns, .truncates = x->truncates, .again = again};
+    struct cnode c;
+    r->n = n;
+    err e = n->stopping ? ERR_STOPPED : co_raise(r, x->h, &w, &c);
+    uint64_t number = object_number(n, x->h);
+    if (e == OK) e = co_mirror_wait(n, r->shows != 0 ? r->shows : n->mirror.number);
+    if (e == OK) {
+        x->size.size = le64_of(c.size);
+        x->size.durable_size = le64_of(mirror_is_durable(n, number) ? c.size : 0);
+        x->size.truncates = le32_of(c.truncates);
+        x->size.change = le64_of(c.change);
+    }
+    mem_free(n->mem, r);
+    return e;
+}
+
+static void co_raise_task(struct names *n, void *arg) {
+    struct names_raise *x = arg;
+    group_done(n->env, &x->ended, co_raise_beside(n, x, false));
+}
+
+void names_raise_begin(struct names_raise *x) {
+    x->begun = true;
+    group_init(&x->ended);
+    group_add(&x->ended);
+    names_task(x->n, "raise of a write", co_raise_task, x);
+}
+
+err co_names_raise_end(struct names_raise *x) {
+    struct names *n = x->n;
+    if (x->begun) return co_group_wait(n->env, &x->ended, "raise of a write");
+    n->tasks++;
+    err e = co_raise_beside(n, x, true);
+    if (--n->tasks == 0) waitq_wake_all(n->env, &n->idle);
     return e;
 }
 

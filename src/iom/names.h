@@ -44,6 +44,20 @@ void names_receive(struct names *n, iom_id from, struct msg *m); // MSG_MIRROR f
 void names_session_gone(struct names *n, const uint8_t session[16]); // its connection closed: the lease runs
 MUST_USE err co_names_end_durable(struct names *n, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end); // for rows whose starter is this IOM
 void names_touch(struct names *n, struct handle h, uint64_t mtime_ns);
+
+// The raise that a write brings along (req_write.raise). It begins when the write's bytes are in memory here, so that whoever sees the new size or change
+// counter reads them, and runs beside the write's way to the parity.
+struct names_raise {
+    struct handle h;
+    uint64_t end, mtime_ns;
+    uint32_t truncates;
+    bool begun;            // the rest is internal until the end
+    struct group ended;
+    struct names *n;
+    struct rep_size size;  // the reply, its envelope apart
+};
+void names_raise_begin(struct names_raise *x);
+MUST_USE err co_names_raise_end(struct names_raise *x); // when the proxy has it (I10). Not begun: the write was a repeated one, and its raise may be lacking
 MUST_USE err co_names_sync(struct names *n); // touches applied, and all that was changed here durable at both copies
 
 // ---- recovery phases, a barrier of all members after each; idempotent

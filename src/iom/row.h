@@ -45,6 +45,9 @@ struct row_write {
     uint8_t toughness;       // 0, 1, 2: what has happened when it returns
     uint8_t session[16]; uint32_t slot; uint64_t seq; // (session, slot, seq) of the write; a repeated one is known and not done again
     uint64_t mtime_ns;
+    bool told;               // the object's starter hears of the write by itself: no touch
+    void (*applied)(void *arg); // NULL, or called once the bytes are what a read finds here; what only joins or repeats another write does not
+    void *arg;
 };
 MUST_USE err co_rows_write(struct rows *r, const struct row_write *w); // ERR_NOSPC, ERR_TRUNCATED, ERR_IO, ERR_STOPPED
 MUST_USE err co_rows_fsync(struct rows *r, struct handle h, uint64_t durable_end, uint32_t truncates); // I3, this member's part

@@ -385,6 +385,7 @@ static err co_write(struct rows *r, struct object *o, const struct row_write *w)
     struct waitlist settle = {0};
     group_init(&g);
     e = co_write_pieces(r, o, w, w->toughness ? &g : NULL, w->toughness == 2 ? &settle : NULL);
+    if (e == OK && w->applied) w->applied(w->arg);
     err acked = co_group_wait(r->env, &g, "row: acknowledgement of P");
     if (e == OK) e = acked;
     err settled = co_row_wait(r, &settle);
@@ -401,7 +402,7 @@ err co_rows_write(struct rows *r, const struct row_write *w) {
     if (e == OK && !done) {
         struct object *o = row_object(r, w->h, &w->map);
         e = co_write(r, o, w);
-        if (e == OK) row_touch(o, w->mtime_ns);
+        if (e == OK && !w->told) row_touch(o, w->mtime_ns);
         row_object_unpin(o);
         row_slot_end(r, &claim, e);
         r->stats.writes++;

@@ -13,6 +13,8 @@
 #define MX_TRANSFER_MAX (1u << 20)  // bytes of payload in one READ or WRITE
 #define MX_IDLE_OBJECTS_MAX 1024u   // closed objects kept for the sake of an fsync to come
 #define MX_IDLE_NS SEC(60)          // and how long; by then flushers have long written them out
+#define MX_PARTING_NS MSEC(10)      // last closes wait that long for others, to be told in one message
+#define MX_PARTING_MAX 64u
 #define MX_ATTR_FRESH_NS SEC(1)     // how long a size learned from the starter serves reads at the end of the file
 
 struct mx_slot {
@@ -26,6 +28,11 @@ struct mx_iom {
     struct co_lock opening;
     struct mx_slot slot[MX_SLOTS];
     struct waitq slot_free;
+    struct list parting;             // objects whose last close the starter shall hear of
+    uint32_t parting_len;
+    bool releaser_runs;
+    bool parting_hurry;              // what is there now is not to wait for more
+    struct waitq parting_wake;       // the releaser looks again
 };
 
 // What this MX knows of one object that is open here. Shared by all its open files.
@@ -37,13 +44,16 @@ struct mx_object {
     struct list idle;                // mx.idle: refs is 0, but somebody may yet have to be told of a loss
     uint64_t idle_since_ns;
     uint32_t opens;                  // open files; the starter knows only whether there are any
-    bool releasing;                  // and is being told that there are none
+    struct list parting;             // mx_iom.parting: it will be told that there are none
+    bool releasing;                  // it is being told
     struct waitq released;
     uint64_t size, durable_end, mtime_ns;
     uint64_t change, own_since;      // the starter's change counter; from own_since to change nobody but this MX moved it
     uint64_t learned_ns;             // when size came from the starter
+    uint64_t size_change;            // the change counter that size is of: an answer with a lower one was overtaken
     uint32_t truncates;
     uint8_t toughness;
+    uint32_t write_number;           // of the one begun last
     bool unflushed;                  // written since the last flush(): the starter's mtime and change counter lag
     // As with a local file system (errseq): what an all-crash may have taken is told once to everyone who had the object open, or else to the next who opens it.
     uint64_t writes, synced;         // begins and ends of writes below toughness 2; how many of these an fsync covered
@@ -68,6 +78,7 @@ struct mx {
     uint64_t map_rounds;             // grows with every answer of the refresher: what waiters wait for
     struct waitq map_news, map_wanted;
     bool stopping, refresher_runs, renewer_runs;
+    uint32_t releasers;
     struct timer doubt;
     struct mx_iom iom[ARRAY_IOMS_MAX];
     struct map objects;              // by handle bytes
@@ -107,5 +118,7 @@ void mx_object_put(struct mx *m, struct mx_object *o);
 void mx_objects_expire(struct mx *m, uint64_t idle_before_ns); // those that are kept since before then
 void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a);
 void mx_object_change(struct mx_object *o, uint64_t change, bool by_us);
+void co_mx_partings_first(struct mx *m, iom_id iom); // who waits to be told goes before what the caller sends next
+void mx_partings_stop(struct mx *m);
 void mx_attr_decode(struct attr *out, const struct wire_attr *w, err *bad);
 MUST_USE err mx_reply_attr(struct mx *m, struct msg *reply, struct attr *out, bool *has_attr); // frees reply; overlays own writes

@@ -32,6 +32,8 @@ struct mx *mx_create(struct env *e, const struct mx_config *c) {
         x->peer = hub_peer(m->hub, (iom_id){i}, c->at[i]);
         co_lock_init(&x->opening);
         waitq_init(&x->slot_free);
+        waitq_init(&x->parting_wake);
+        list_init(&x->parting);
     }
     return m;
 }
@@ -58,9 +60,10 @@ void co_mx_stop(struct mx *m) {
     m->stopping = true;
     waitq_wake_all(m->env, &m->map_wanted);
     waitq_wake_all(m->env, &m->map_news);
+    mx_partings_stop(m);
     for (uint8_t i = 0; i < m->config.array_ioms; i++)
         if (m->iom[i].session) co_say_goodbye(m, (iom_id){i}, deadline_ns);
-    while (m->refresher_runs || m->renewer_runs)
+    while (m->refresher_runs || m->renewer_runs || m->releasers)
         if (!co_wait_until(m->env, &m->map_news, env_now_ns(m->env) + SEC(1), "mx: end of its tasks")) break;
 }
 

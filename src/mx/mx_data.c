@@ -4,8 +4,9 @@
 //                                                IOM 3: pieces 1, 4
 //                                                IOM 0: pieces 2, 5
 //
-// A write that grows the file raises the size at the starter at the same time and is answered after both. Where the data must be on disk
-// (O_SYNC, toughness 2) the size is raised durably first: no block beyond the durable end hardens (src/iom/row.h).
+// A write that grows the file raises the size at the starter at the same time and is answered after both; where the starter has a part of the range (the first
+// chunk of every file is its own) the WRITE to it says so, else there is a RAISE. Where the data must be on disk (O_SYNC, toughness 2) the size is raised
+// durably first: no block beyond the durable end hardens (src/iom/row.h).
 #include "mx/inside.h"
 #include "wire/format.h"
 
@@ -64,7 +65,8 @@ struct transfer {
     uint8_t *dst;           // read
     struct slice data;      // write
     uint8_t toughness;
-    uint64_t mtime_ns;
+    bool raises;            // the starter's part brings the new size
+    bool told;              // and it was the only part: the starter knows all of this write, after the fact
     struct share share[ARRAY_IOMS_MAX];
     struct group parts;
 };
@@ -134,6 +136,19 @@ static err co_read_part(struct transfer *t, iom_id iom) {
     return e;
 }
 
+// What the starter answers to a raise by us.
+static err size_learn(struct mx_object *o, const struct msg *reply, uint64_t *size) {
+    const struct rep_size *s = (const struct rep_size *)reply->body;
+    if (reply->body_len < sizeof *s) return ERR_FORMAT;
+    mx_object_change(o, le64_get(s->change), true);
+    *size = le64_get(s->size);
+    if (le32_get(s->truncates) != o->truncates) return OK;
+    o->size = MAX(o->size, *size);
+    o->size_change = MAX(o->size_change, le64_get(s->change));
+    o->durable_end = MAX(o->durable_end, le64_get(s->durable_size));
+    return OK;
+}
+
 static err co_write_part(struct transfer *t, iom_id iom) {
     struct msg *q = mx_msg(t->m, t->op, MSG_WRITE, sizeof(struct req_write));
     struct req_write *w = (struct req_write *)q->body;
@@ -145,9 +160,18 @@ static err co_write_part(struct transfer *t, iom_id iom) {
     w->truncates = le32_of(t->o->truncates);
     w->durable_end = le64_of(t->o->durable_end);
     w->toughness = t->toughness;
+    w->raise = t->raises && iom.n == t->o->handle.starter;
+    w->mtime_ns = le64_of(t->o->mtime_ns);
+    bool raises = w->raise;
     msg_set_payload(q, data);
     buf_unref(data.buf);
-    return co_mx_order(t->m, t->op, (struct mx_target){.iom = iom, .once = true}, q);
+    struct msg *reply;
+    uint64_t size;
+    err e = co_mx_request(t->m, t->op, (struct mx_target){.iom = iom, .once = true}, q, &reply);
+    if (e) return e;
+    if (raises) e = size_learn(t->o, reply, &size);
+    msg_free(reply);
+    return e;
 }
 
 // ---- size at the starter
@@ -166,18 +190,7 @@ static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct 
     r->append = what.append;
     err e = co_mx_request(m, op, (struct mx_target){.iom = {o->handle.starter}, .once = what.append}, q, &reply);
     if (e) return e;
-    const struct rep_size *s = (const struct rep_size *)reply->body;
-    if (reply->body_len < sizeof *s) e = ERR_FORMAT;
-    else mx_object_change(o, le64_get(s->change), true);
-    if (e) {
-        // the reply is not to be used
-    } else if (le32_get(s->truncates) == o->truncates) {
-        *size = le64_get(s->size);
-        o->size = MAX(o->size, *size);
-        o->durable_end = MAX(o->durable_end, le64_get(s->durable_size));
-    } else {
-        *size = le64_get(s->size);
-    }
+    e = size_learn(o, reply, size);
     msg_free(reply);
     return e;
 }
@@ -190,7 +203,14 @@ static err co_raise_end(struct transfer *t, bool durable) {
 static err co_raise_part(struct transfer *t, iom_id iom) { return co_raise_end(t, false); }
 
 static err co_write_all(struct transfer *t, bool grows) {
+    t->raises = t->told = false;
     if (!grows) return co_parts(t, co_write_part);
+    if (t->toughness != 2) {
+        uint32_t members = share_out(&t->o->map, t->off, t->len, t->share);
+        t->raises = t->share[t->o->handle.starter].bytes;
+        t->told = t->raises && members == 1;
+        if (t->raises) return co_parts(t, co_write_part);
+    }
     if (t->toughness == 2) {
         err e = co_raise_end(t, true);
         return e ? e : co_parts(t, co_write_part);
@@ -217,6 +237,8 @@ static err co_learn(struct mx *m, struct mx_op *op, struct mx_object *o) {
 static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
     struct mx_object *o = f->object;
     struct transfer t = {.m = m, .op = op, .o = o, .off = off, .len = data.len_bytes, .data = data};
+    bool was_flushed = !o->unflushed;
+    uint32_t number = ++o->write_number;
     for (;;) {
         t.toughness = f->flags & MX_O_SYNC ? 2 : o->toughness;
         o->mtime_ns = env_wall_ns(m->env);
@@ -225,6 +247,7 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
         uint64_t recoveries = m->map.recoveries;
         err e = co_write_all(&t, off + t.len > o->size);
         o->writes += t.toughness < 2; // again: a recovery meanwhile took the first as lost, pieces sent since are not synced either
+        o->unflushed = e || !t.told || !was_flushed || number != o->write_number;
         if (!e && recoveries != m->map.recoveries) { // the size that it rested on may be lost while the data was sent again
             o->unflushed = true;
             e = co_raise_end(&t, t.toughness == 2);
@@ -345,8 +368,12 @@ err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, 
     mx_op_begin(m, op);
     co_wait_released(m, h);
     struct mx_object *o = mx_object_find(m, h);
-    bool was_open = o && o->opens;
-    if (o) {
+    bool queued = o && !list_empty(&o->parting), was_open = o && (o->opens || queued); // as the starter sees it
+    if (queued) { // its reference is ours now
+        list_remove(&o->parting);
+        m->iom[h.starter].parting_len--;
+        o->opens++;
+    } else if (o) {
         mx_object_ref(m, o);
         o->opens++;
     }
@@ -489,34 +516,86 @@ err co_mx_fsyncdir(struct mx *m, struct mx_op *op, struct handle dir) {
     return e;
 }
 
-struct parting {
+// ---- last closes. The starter is told of several at once; nobody waits for that but who opens the object anew, lest the two overtake each other.
+struct releaser {
     struct mx *m;
-    struct mx_object *o;
+    iom_id iom;
 };
-static void release_task(void *arg) {
-    struct parting p = *(struct parting *)arg;
-    struct mx_op op = {0};
-    struct msg *reply = NULL;
-    mem_free(p.m->env->mem, arg);
-    mx_op_begin(p.m, &op);
-    err e = co_name_request_handle(p.m, &op, MSG_RELEASE, p.o->handle, &reply);
-    if (e && e != ERR_STALE && e != ERR_STOPPED) LOG(p.m->env, TRACE_WARN, "release of an open object: %s", err_text(e));
-    msg_free(reply);
-    p.o->releasing = false;
-    waitq_wake_all(p.m->env, &p.o->released);
-    mx_object_put(p.m, p.o);
+
+static uint32_t partings_take(struct mx_iom *i, struct mx_object **v) {
+    uint32_t n = 0;
+    i->parting_hurry = false;
+    for (struct list *l; n < MX_PARTING_MAX && (l = list_pop_front(&i->parting)); i->parting_len--) {
+        v[n] = LIST_ENTRY(l, struct mx_object, parting);
+        v[n++]->releasing = true;
+    }
+    return n;
 }
 
-// The last close tells the starter; nobody waits for it but who opens the object anew, lest the two overtake each other.
-static void object_close(struct mx *m, struct mx_object *o) {
-    if (--o->opens > 0 || m->stopping) {
-        mx_object_put(m, o);
-        return;
+static struct msg *release_msg(struct mx *m, struct mx_op *op, struct mx_object *const *v, uint32_t n) {
+    struct msg *q = mx_msg(m, op, MSG_RELEASE, sizeof(struct req_handle));
+    handle_put(((struct req_handle *)q->body)->handle.b, v[0]->handle);
+    if (n == 1) return q;
+    struct buf *b = buf_new(m->env->mem, (n - 1) * HANDLE_BYTES);
+    for (uint32_t i = 1; i < n; i++) handle_put(b->data + (i - 1) * HANDLE_BYTES, v[i]->handle);
+    msg_set_payload(q, (struct slice){b, 0, (n - 1) * HANDLE_BYTES});
+    buf_unref(b);
+    return q;
+}
+
+static void co_partings_tell(struct mx *m, iom_id iom) {
+    struct mx_object *v[MX_PARTING_MAX];
+    uint32_t n = partings_take(&m->iom[iom.n], v);
+    struct mx_op op = {0};
+    mx_op_begin(m, &op);
+    err e = co_mx_order(m, &op, (struct mx_target){.iom = iom, .once = true}, release_msg(m, &op, v, n));
+    if (e && e != ERR_STALE && e != ERR_STOPPED) LOG(m->env, TRACE_WARN, "release of open objects: %s", err_text(e));
+    for (uint32_t i = 0; i < n; i++) {
+        v[i]->releasing = false;
+        waitq_wake_all(m->env, &v[i]->released);
+        mx_object_put(m, v[i]);
     }
-    struct parting *p = mem_alloc(m->env->mem, sizeof *p);
-    *p = (struct parting){m, o};
-    o->releasing = true;
-    env_spawn(m->env, "mx: release", release_task, p);
+}
+
+static void releaser_task(void *arg) {
+    struct releaser r = *(struct releaser *)arg;
+    struct mx *m = r.m;
+    struct mx_iom *i = &m->iom[r.iom.n];
+    mem_free(m->env->mem, arg);
+    while (!list_empty(&i->parting) && !m->stopping) {
+        if (!i->parting_hurry && i->parting_len < MX_PARTING_MAX) co_wait_until(m->env, &i->parting_wake, env_now_ns(m->env) + MX_PARTING_NS, "mx: more last closes");
+        if (!list_empty(&i->parting) && !m->stopping) co_partings_tell(m, r.iom);
+    }
+    i->releaser_runs = false;
+    if (--m->releasers == 0) waitq_wake_all(m->env, &m->map_news);
+}
+
+static void parting_add(struct mx *m, struct mx_object *o) {
+    struct mx_iom *i = &m->iom[o->handle.starter];
+    list_push_back(&i->parting, &o->parting);
+    if (++i->parting_len >= MX_PARTING_MAX) waitq_wake_all(m->env, &i->parting_wake);
+    if (i->releaser_runs) return;
+    struct releaser *r = mem_alloc(m->env->mem, sizeof *r);
+    *r = (struct releaser){m, {o->handle.starter}};
+    i->releaser_runs = true;
+    m->releasers++;
+    env_spawn(m->env, "mx: releases", releaser_task, r);
+}
+
+void co_mx_partings_first(struct mx *m, iom_id iom) {
+    if (iom.n >= m->config.array_ioms || list_empty(&m->iom[iom.n].parting)) return;
+    m->iom[iom.n].parting_hurry = true;
+    waitq_wake_all(m->env, &m->iom[iom.n].parting_wake);
+    co_yield(m->env);
+}
+
+void mx_partings_stop(struct mx *m) {
+    for (uint8_t i = 0; i < m->config.array_ioms; i++) waitq_wake_all(m->env, &m->iom[i].parting_wake);
+}
+
+static void object_close(struct mx *m, struct mx_object *o) {
+    if (--o->opens > 0 || m->stopping) mx_object_put(m, o);
+    else parting_add(m, o);
 }
 
 void co_mx_release(struct mx *m, struct mx_file *f) {
@@ -525,6 +604,7 @@ void co_mx_release(struct mx *m, struct mx_file *f) {
     object_close(m, o);
 }
 
+// An object that is to be released and not yet told counts as open again; one that is being told is waited for.
 static void co_wait_released(struct mx *m, struct handle h) {
     for (struct mx_object *o; (o = mx_object_find(m, h)) && o->releasing;) {
         mx_object_ref(m, o);

@@ -160,6 +160,7 @@ err co_mx_link(struct mx *m, struct mx_op *op, struct handle h, struct handle di
 static err co_remove(struct mx *m, struct mx_op *op, uint16_t type, struct handle dir, const char *name) {
     struct msg *reply = NULL;
     mx_op_begin(m, op);
+    co_mx_partings_first(m, (iom_id){dir.starter}); // lest what was closed just now is kept as a deleted object that is open
     err e = co_name_request(m, op, type, dir, name, true, &reply);
     msg_free(reply);
     return e;
@@ -183,6 +184,7 @@ err co_mx_rename(struct mx *m, struct mx_op *op, struct handle dir, const char *
     r->to_len = le16_of(to_len);
     memcpy(r->names, name, len);
     memcpy(r->names + len, to, to_len);
+    co_mx_partings_first(m, (iom_id){dir.starter});
     return co_mx_order(m, op, at_starter(dir, true), q);
 }
 

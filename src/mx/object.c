@@ -28,7 +28,9 @@ void mx_object_learn(struct mx *m, struct mx_object *o, const struct attr *a) {
     if (a->truncates < o->truncates) return; // an answer that was overtaken
     bool cut = a->truncates > o->truncates;
     o->truncates = a->truncates;
-    o->size = cut || !o->unflushed ? a->size : MAX(o->size, a->size);
+    bool overtaken = !cut && a->change < o->size_change;
+    o->size = cut || !(o->unflushed || overtaken) ? a->size : MAX(o->size, a->size);
+    o->size_change = cut ? a->change : MAX(o->size_change, a->change);
     if (cut) o->durable_end = 0;
     o->toughness = a->toughness;
     mx_object_change(o, a->change, false);
@@ -44,6 +46,7 @@ struct mx_object *mx_object_get(struct mx *m, const struct attr *a) {
         o->map = a->map;
         waitq_init(&o->released);
         list_init(&o->idle);
+        list_init(&o->parting);
         object_key(key, a->handle);
         map_put_key32(&m->objects, key, o);
         list_push_back(&m->object_list, &o->node);

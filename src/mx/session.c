@@ -37,7 +37,7 @@ static err co_ask_map(struct mx *m, iom_id iom, struct cluster_map *out) {
 static void forget_unsynced(struct mx *m) {
     LIST_FOR(&m->object_list, n) {
         struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
-        o->size = o->learned_ns = 0; // the next write raises it, the next read asks
+        o->size = o->learned_ns = o->size_change = 0; // the next write raises it, the next read asks
         o->unflushed = false;
         if (o->writes == o->synced) continue;
         o->synced = o->writes;

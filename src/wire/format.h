@@ -57,7 +57,7 @@ struct wire_attr {
 };
 
 struct req_name { struct req_head h; struct wire_handle dir; le16 name_len; uint8_t name[]; };  // LOOKUP, UNLINK, RMDIR
-struct req_handle { struct req_head h; struct wire_handle handle; };                              // GETATTR, READLINK, OPEN, RELEASE, SYNC_META, LISTXATTR
+struct req_handle { struct req_head h; struct wire_handle handle; };                              // GETATTR, READLINK, OPEN, RELEASE (payload = more handles), SYNC_META, LISTXATTR
 struct req_create {                                                                               // CREATE, MKDIR, SYMLINK (payload = target)
     struct req_head h; struct wire_handle dir; le32 mode; le64 rdev; uint8_t open, reserved[3]; // open: also count as opened by the session
     le16 name_len; uint8_t name[];
@@ -97,7 +97,10 @@ struct req_write {
     struct req_head h; struct wire_handle handle; struct wire_map map; le64 off; le32 len;
     le32 truncates;       // lower than the member's: ERR_TRUNCATED
     le64 durable_end;     // what the MX knows to be the object's durable size at this count (0 = nothing): blocks below it may harden
-    uint8_t toughness, reserved[7];
+    uint8_t toughness;
+    uint8_t raise;        // the addressed member is the object's starter too: with the data it does what a RAISE to off+len does, and answers rep_size
+    uint8_t reserved[6];
+    le64 mtime_ns;        // of that raise
 };
 struct req_fsync { struct req_head h; struct wire_handle handle; struct wire_map map; le64 durable_end; le32 truncates; };
     // answered when every row of the object that this member holds dirty or unsettled is settled (I3)
