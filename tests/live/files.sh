@@ -125,6 +125,23 @@ expect_fails flock -n lock true
 wait $!
 flock -n lock true
 
+# ---- a folder's own attributes show every change at once, whatever changed it
+mkdir own other
+was=$(stat -c %y own)
+changed() { [ "$(stat -c %y own)" != "$was" ] || fail "mtime of a folder after: $1"; was=$(stat -c %y own); }
+for n in 1 2 3; do
+    touch own/file-$n && changed touch
+    mkdir own/dir-$n && changed mkdir
+    expect_eq "$(stat -c %h own)" $((n + 2)) "links of a folder with $n folders"
+done
+ln own/file-1 own/link && changed ln
+mv own/link other/ && changed "mv away"
+mv other/link own/ && changed "mv back"
+rm own/link && changed rm
+rmdir own/dir-3 && changed rmdir
+chmod 2750 own && touch own/file-4 && expect_eq "$(stat -c '%a %h' own)" "2750 4" "mode and links of a folder"
+rm -r own other
+
 # ---- a folder of 5,000
 mkdir many
 (cd many && seq -f 'file-%05g' 1 5000 | xargs touch)
