@@ -215,10 +215,12 @@ static void print_p_image(FILE *to, const struct state *s, unsigned i) {
         if (s->m[k].p[i].part)
             fprintf(to, " D%u v%u:%x%s", k, s->m[k].p[i].part_version, s->m[k].p[i].next,
                     block_name(s->head[i].next_block));
-    for (unsigned k = 0; k < bounds.members; k++) {
-        print_record(to, k ? "HELD1f" : "HELD0f", &s->m[k].p[i].held[HELD_FROZEN]);
-        print_record(to, k ? "HELD1o" : "HELD0o", &s->m[k].p[i].held[HELD_OPEN]);
-    }
+    for (unsigned k = 0; k < bounds.members; k++)
+        for (unsigned h = 0; h < 2; h++) {
+            char name[32];
+            snprintf(name, sizeof name, "HELD%u%s", k, h == HELD_OPEN ? "open" : "frozen");
+            print_record(to, name, &s->m[k].p[i].held[h]);
+        }
 }
 
 void row_print(const void *state, FILE *to) {
