@@ -8,6 +8,16 @@ struct contents { struct buf *buf; row_mask rows; };         // 4 KiB a row, asc
 uint8_t *resolve_row(const struct contents *c, unsigned b);
 MUST_USE err co_resolve_call(struct rows *r, iom_id to, const struct object *o, const struct req_resolve *q, const struct contents *c, struct msg **reply);
 
+// resolve_gather.c: what P puts together from its row. `sum`: contents at their rows; *lost: rows of which that is not to be had
+struct asked { bool yes; struct resolve_state st; }; // of one data member
+MUST_USE err co_resolve_ask(struct pseg *p, uint8_t k, struct asked *a);
+MUST_USE err co_gather_block(struct pseg *p, const struct update *u, uint8_t k, row_mask rows, struct buf *sum, row_mask *lost); // k's block that u includes
+MUST_USE err co_gather_parity(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost);           // the parity that u describes
+MUST_USE err co_gather_members(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost);          // the same without the old one
+void resolve_tell_lost(const struct seg *s, row_mask rows, const char *what); // counted and named
+uint32_t resolve_crc_lost(const uint8_t *data);                               // of a block that is not to be believed
+MUST_USE err co_resolve_read(struct rows *r, const struct spot *spot, row_mask rows, uint8_t *packed, row_mask *bad);
+
 // resolve_parity.c: P's decisions about one segment; each takes the segment's lock
 MUST_USE err co_resolve_decide(struct rows *r, struct object *o, uint64_t seg);                                            // (b)
 MUST_USE err co_resolve_enter(struct rows *r, struct object *o, uint64_t seg);                                             // (c)

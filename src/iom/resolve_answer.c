@@ -13,10 +13,24 @@ static err co_state(struct dseg *d, const struct req_resolve *q, struct inbound 
     return e;
 }
 
+// Asked in service too, and without the segment's lock: a write may hold that while it waits for the very P that asks.
+static err co_at(struct rows *r, struct object *o, const struct req_resolve *q, struct inbound *in, struct msg **reply) {
+    uint64_t seg = le64_get(q->seg);
+    if (row_cut(o, le32_get(q->truncates), seg)) return ERR_TRUNCATED;
+    struct dseg *d = resolve_dseg(r, o, seg);
+    if (!d) return ERR_INVAL;
+    err e = co_row_seg_load(&d->s);
+    if (e == OK) e = co_state(d, q, in, reply);
+    if (e == OK && d->s.dead) e = ERR_TRUNCATED;
+    row_seg_unpin(&d->s);
+    return e;
+}
+
 static err co_as_data(struct rows *r, struct object *o, const struct req_resolve *q, struct inbound *in, struct msg **reply) {
     struct contents c = {in->m->payload.buf, le16_get(q->rows)};
     bool has_payload = q->op != RESOLVE_STATE;
     if (has_payload && in->m->payload.len_bytes != row_count(c.rows) * BLOCK_BYTES) return ERR_INVAL;
+    if (!has_payload && q->what == WHAT_AT) return co_at(r, o, q, in, reply);
     struct dseg *d = resolve_dseg(r, o, le64_get(q->seg));
     if (!d) return ERR_INVAL;
     co_lock(r->env, &d->s.lock, "resolve: segment");

@@ -58,32 +58,20 @@ err co_resolve_complete(struct dseg *d, const struct update *u, row_mask settled
 
 // ---- rows from P ----------------------------------------------------------------------------------------------------
 
-// New blocks = the blocks at `base` xor the deltas, on disk before this returns.
-static err co_write_new(struct rows *r, const struct spot *base, row_mask rows, const struct contents *delta, struct spot *out, struct runs *runs) {
+// Blocks to new places, on disk before this returns. Packed.
+static err co_write_new(struct rows *r, row_mask rows, uint8_t *packed, struct spot *out, struct runs *runs) {
     struct block_io io[ROWS_MAX];
     uint32_t n = 0;
+    err e = co_row_alloc(r, row_count(rows), runs);
+    if (e != OK) return e;
     ROW_FOR(rows, b) {
-        io[n] = (struct block_io){{base[b].at}, resolve_row(delta, b), base[b].crc};
+        uint8_t *data = packed + n * BLOCK_BYTES;
+        io[n] = (struct block_io){row_runs_take(runs), data, store_crc_block(data)};
+        out[b] = (struct spot){io[n].at.n, io[n].crc};
         n++;
     }
-    struct buf *old = buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES);
-    for (uint32_t i = 0; i < n; i++) io[i].data = old->data + i * BLOCK_BYTES;
-    err e = co_store_read_blocks(r->store, io, n, NULL);
-    if (e == OK) e = co_row_alloc(r, n, runs);
-    if (e == OK) {
-        uint32_t i = 0;
-        ROW_FOR(rows, b) {
-            xor_into(io[i].data, resolve_row(delta, b), BLOCK_BYTES);
-            io[i].at = row_runs_take(runs);
-            io[i].crc = store_crc_block(io[i].data);
-            out[b] = (struct spot){io[i].at.n, io[i].crc};
-            i++;
-        }
-        e = co_store_write_blocks(r->store, io, n);
-        if (e == OK && !mutant(MUTANT_TAKE)) e = co_store_sync(r->store, store_now(r->store));
-    }
-    buf_unref(old);
-    return e;
+    e = n ? co_store_write_blocks(r->store, io, n) : OK;
+    return e == OK && !mutant(MUTANT_TAKE) ? co_store_sync(r->store, store_now(r->store)) : e;
 }
 
 static err co_commit_sync(struct rows *r, struct batch *batch) {
@@ -93,25 +81,45 @@ static err co_commit_sync(struct rows *r, struct batch *batch) {
     return e == OK ? co_store_sync(r->store, store_now(r->store)) : e;
 }
 
-// (b), the one without: its block is D's old one xor the delta that P reconstructed. An UPDATE of a later version stays; of this one it ends here.
+// Places for what is lost: that of the UPDATE, whose block is bad already, or a new one with a checksum that does not match.
+static err co_places_lost(struct rows *r, row_mask rows, struct spot *out, struct runs *runs) {
+    uint8_t *zeros = mem_alloc(r->env->mem, BLOCK_BYTES);
+    err e = co_row_alloc(r, row_count(rows), runs);
+    ROW_FOR(rows, b) if (e == OK) out[b] = (struct spot){row_runs_take(runs).n, resolve_crc_lost(zeros)};
+    mem_free(r->env->mem, zeros);
+    return e;
+}
+
+// (b), the one without gets its blocks. An UPDATE of a later version stays; of this one it ends here.
 // model: R_TAKE
-err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct contents *delta) {
+err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct contents *c) {
     struct rows *r = d->s.r;
-    row_mask rows = le16_get(q->rows), todo = 0;
+    row_mask todo = 0, lost = 0, keep;
     uint64_t version = le64_get(q->version);
-    ROW_FOR(rows, b) if (d->row_version[b] != version) todo |= (row_mask)(1u << b);
-    if (!todo) return OK; // repeated
+    ROW_FOR(le16_get(q->rows), b) if (d->row_version[b] != version) todo |= (row_mask)(1u << b);
+    ROW_FOR(le16_get(q->lost), b) if (d->row_version[b] != version) lost |= (row_mask)(1u << b);
+    if (!todo && !lost) return OK; // repeated
     struct update u;
     struct spot new[ROWS_MAX];
-    struct runs runs = {0};
+    struct runs runs = {0}, runs_lost = {0};
     err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
     if (e != OK && e != ERR_NOENT) return e;
     bool ends = e == OK && u.version == version;
-    e = co_write_new(r, d->s.spot, todo, delta, new, &runs);
+    resolve_tell_lost(&d->s, lost, "the block");
+    keep = ends ? u.rows & lost : 0;
+    ROW_FOR(keep, b) new[b] = u.spot[b];
+    struct contents mine = {buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES), todo};
+    ROW_FOR(todo, b) memcpy(resolve_row(&mine, b), resolve_row(c, b), BLOCK_BYTES);
+    e = co_write_new(r, todo, mine.buf->data, new, &runs);
+    if (e == OK) e = co_places_lost(r, lost & (row_mask)~keep, new, &runs_lost);
+    buf_unref(mine.buf);
     if (e != OK) return e;
+    todo |= lost;
     struct batch *batch = batch_new(r->store);
     row_runs_name(batch, &runs);
+    row_runs_name(batch, &runs_lost);
     row_runs_free(r, &runs);
+    row_runs_free(r, &runs_lost);
     row_batch_free(batch, d->s.spot, todo);
     ROW_FOR(todo, b) {
         d->s.spot[b] = new[b];
@@ -122,7 +130,7 @@ err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct co
     row_batch_chunk(batch, &d->s);
     row_batch_cnode2(batch, d->s.o);
     if (ends) {
-        row_batch_free(batch, u.spot, u.rows & todo);
+        row_batch_free(batch, u.spot, u.rows & todo & (row_mask)~keep);
         u.rows &= (row_mask)~todo;
         struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
         if (u.rows) row_batch_update(batch, d->s.o->h, d->s.n, &u);
@@ -134,6 +142,26 @@ err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct co
 
 static bool has_held(const struct dseg *d, const struct update *u, row_mask good, unsigned b, uint64_t version) {
     return d->row_version[b] >= version || ((good >> b & 1) && u->version >= version);
+}
+
+// New blocks = the blocks at `base` xor the deltas. Where the base is bad the row is left out: its block stays bad, and the delta is of no use.
+static err co_write_over(struct dseg *d, const struct spot *base, row_mask *rows, const struct contents *delta, struct spot *out, struct runs *runs) {
+    struct buf *packed = buf_new(d->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
+    row_mask bad = 0;
+    uint32_t n = 0, i = 0;
+    err e = co_resolve_read(d->s.r, base, *rows, packed->data, &bad);
+    resolve_tell_lost(&d->s, bad, "what was written to the block");
+    ROW_FOR(*rows, b) {
+        uint8_t *from = packed->data + i++ * BLOCK_BYTES;
+        if (bad >> b & 1) continue;
+        uint8_t *to = packed->data + n++ * BLOCK_BYTES;
+        if (to != from) memcpy(to, from, BLOCK_BYTES);
+        xor_into(to, resolve_row(delta, b), BLOCK_BYTES);
+    }
+    *rows &= (row_mask)~bad;
+    if (e == OK && *rows) e = co_write_new(d->s.r, *rows, packed->data, out, runs);
+    buf_unref(packed);
+    return e;
 }
 
 // What P held of this D at the stop becomes D's UPDATE again, over its newest block. Versions before it are named by nobody any more (phase 0 has
@@ -153,8 +181,8 @@ err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct co
     ROW_FOR(good, b) if (u.version > d->row_version[b]) base[b] = u.spot[b];
     ROW_FOR(rows, b) if (!has_held(d, &u, good, b, version)) todo |= (row_mask)(1u << b);
     if (!todo) return OK;
-    e = co_write_new(r, base, todo, delta, new, &runs);
-    if (e != OK) return e;
+    e = co_write_over(d, base, &todo, delta, new, &runs);
+    if (e != OK || !todo) return e;
     struct batch *batch = batch_new(r->store);
     row_runs_name(batch, &runs);
     row_runs_free(r, &runs);
@@ -199,20 +227,60 @@ err co_resolve_layers(struct dseg *d) {
 
 // ---- what P asks ----------------------------------------------------------------------------------------------------
 
-static err co_read_spots(struct rows *r, const struct spot *spot, row_mask rows, uint8_t *to) {
-    struct block_io io[ROWS_MAX];
-    uint32_t n = 0;
+// The blocks at the versions wanted. In service too, where a version in flight may be the one that P has settled already; there nothing is locked: a write that
+// holds the segment may wait for that very P. So what was read is looked at again.
+static row_mask read_memory(const struct dseg *d, const struct req_resolve *q, row_mask rows, const struct contents *c) {
+    row_mask done = 0;
     ROW_FOR(rows, b) {
-        io[n] = (struct block_io){{spot[b].at}, to + n * BLOCK_BYTES, spot[b].crc};
-        n++;
+        uint64_t want = le64_get(q->want[b]);
+        const struct layer *l = d->row_version[b] == want ? &d->s.clean : d->state != D_IDLE && d->version == want ? &d->frozen : NULL;
+        if (!l || !(l->mask >> b & 1)) continue;
+        const uint8_t *data = row_content_data(&l->c[b]);
+        if (data) memcpy(resolve_row(c, b), data, BLOCK_BYTES);
+        else memset(resolve_row(c, b), 0, BLOCK_BYTES);
+        done |= (row_mask)(1u << b);
     }
-    return n ? co_store_read_blocks(r->store, io, n, NULL) : OK;
+    return done;
+}
+
+static err co_contents_at(struct dseg *d, const struct req_resolve *q, const struct update *u, row_mask good, const struct contents *c, row_mask *bad) {
+    row_mask left = c->rows & (row_mask)~read_memory(d, q, c->rows, c);
+    *bad = 0;
+    ROW_FOR(left, b) {
+        bool settled = d->row_version[b] == le64_get(q->want[b]), hardened = u->version == le64_get(q->want[b]) && (good >> b & 1);
+        struct spot spot[ROWS_MAX] = {0};
+        row_mask bit = (row_mask)(1u << b);
+        if (!settled && !hardened) {
+            *bad |= bit;
+            continue;
+        }
+        spot[b] = settled ? d->s.spot[b] : u->spot[b];
+        err e = co_resolve_read(d->s.r, spot, bit, resolve_row(c, b), bad);
+        if (e != OK) return e;
+        if (settled && d->row_version[b] != le64_get(q->want[b])) *bad |= bit; // its place is another's by now
+    }
+    return OK;
+}
+
+// UPDATE's xor settled.
+static err co_deltas(struct dseg *d, const struct req_resolve *q, const struct update *u, row_mask good, const struct contents *c, row_mask *bad) {
+    struct rows *r = d->s.r;
+    row_mask have = good & c->rows;
+    struct contents old = {buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES), have}, new = {buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES), have};
+    ROW_FOR(have, b) if (u->version != le64_get(q->want[b])) *bad |= (row_mask)(1u << b);
+    *bad |= c->rows & (row_mask)~good;
+    err e = co_resolve_read(r, u->spot, have, new.buf->data, bad);
+    if (e == OK) e = co_resolve_read(r, d->s.spot, have, old.buf->data, bad);
+    ROW_FOR(have, b) if (e == OK) xor_of(resolve_row(c, b), resolve_row(&new, b), resolve_row(&old, b), BLOCK_BYTES);
+    buf_unref(old.buf);
+    buf_unref(new.buf);
+    return e;
 }
 
 err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve_state *out, struct contents *c) {
     struct rows *r = d->s.r;
     struct update u = {0};
-    row_mask good = 0, want = le16_get(q->rows);
+    row_mask good = 0, want = le16_get(q->rows), bad = 0;
     err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
     if (e == OK) e = co_resolve_good(r, &u, &good);
     if (e != OK && e != ERR_NOENT) return e;
@@ -221,14 +289,10 @@ err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve
     out->good_rows = le16_of(good);
     out->update_version = le64_of(u.version);
     for (unsigned b = 0; b < d->s.blocks; b++) out->version[b] = le64_of(d->row_version[b]);
-    if (q->what != WHAT_DELTA || !want) return OK;
-    if (want & ~good) return ERR_INVAL;
-    c->rows = want;
-    c->buf = buf_new(r->env->mem, row_count(want) * BLOCK_BYTES);
-    struct buf *old = buf_new(r->env->mem, row_count(want) * BLOCK_BYTES);
-    e = co_read_spots(r, u.spot, want, c->buf->data);
-    if (e == OK) e = co_read_spots(r, d->s.spot, want, old->data);
-    if (e == OK) xor_into(c->buf->data, old->data, row_count(want) * BLOCK_BYTES);
-    buf_unref(old);
+    if (q->what == WHAT_NOTHING || !want) return OK;
+    *c = (struct contents){buf_new(r->env->mem, row_count(want) * BLOCK_BYTES), want};
+    memset(c->buf->data, 0, row_count(want) * BLOCK_BYTES);
+    e = q->what == WHAT_DELTA ? co_deltas(d, q, &u, good, c, &bad) : co_contents_at(d, q, &u, good, c, &bad);
+    out->bad_rows = le16_of(bad);
     return e;
 }

@@ -6,40 +6,6 @@ iom_id resolve_member(const struct object *o, uint64_t seg, uint8_t k) {
     return refmap_member(&o->map, geo_data_pos(&o->map, geo_seg_stripe(&o->map, seg), k));
 }
 
-struct asked { bool yes; struct resolve_state st; struct contents c; struct msg *reply; }; // of one data member
-
-static err co_ask(struct pseg *p, uint8_t k, enum resolve_what what, row_mask rows, struct asked *a) {
-    struct req_resolve q = {.op = RESOLVE_STATE, .k = k, .what = (uint8_t)what, .rows = le16_of(rows), .seg = le64_of(p->s.n)};
-    struct msg *m;
-    err e = co_resolve_call(p->s.r, resolve_member(p->s.o, p->s.n, k), p->s.o, &q, NULL, &m);
-    if (e != OK) return e;
-    bool whole = m->body_len == sizeof a->st && m->payload.len_bytes == (what == WHAT_DELTA ? row_count(rows) : 0) * BLOCK_BYTES;
-    if (!whole) {
-        msg_free(m);
-        return ERR_FORMAT;
-    }
-    msg_free(a->reply);
-    memcpy(&a->st, m->body, sizeof a->st);
-    a->yes = true;
-    a->reply = m;
-    a->c = (struct contents){m->payload.buf, what == WHAT_DELTA ? rows : 0};
-    return OK;
-}
-
-static void forget(struct asked *v) {
-    for (unsigned k = 0; k < ARRAY_IOMS_MAX; k++) {
-        msg_free(v[k].reply);
-        v[k] = (struct asked){0};
-    }
-}
-
-static err co_read_blocks_of(struct rows *r, const struct spot *spot, row_mask rows, uint8_t *by_row) { // at their rows
-    struct block_io io[ROWS_MAX];
-    uint32_t n = 0;
-    ROW_FOR(rows, b) io[n++] = (struct block_io){{spot[b].at}, by_row + b * BLOCK_BYTES, spot[b].crc};
-    return n ? co_store_read_blocks(r->store, io, n, NULL) : OK;
-}
-
 static void p_clean_forget(struct pseg *p, row_mask rows) {
     unsigned had = row_count(p->s.clean.mask);
     row_layer_drop(&p->s.clean, rows);
@@ -76,68 +42,120 @@ static bool part_has(const struct update *u, unsigned i, const struct asked *a, 
     return le64_get(a->st.version[b]) == v || in_update;
 }
 
-struct verdict { row_mask forward; row_mask without[ROW_PARTS_MAX]; }; // without[i]: rows that only participant i lacks
+// A row of which a participant has completed *is* settled, whatever rotted since: it goes forward.
+struct verdict {
+    row_mask forward, settled;
+    row_mask reform;                 // of these P's own block is not on disk
+    row_mask without[ROW_PARTS_MAX]; // rows that participant i lacks
+};
+
+static bool part_completed(const struct update *u, unsigned i, const struct asked *a, unsigned b) { return le64_get(a->st.version[b]) == u->part[i].version; }
+
+static void judge_row(const struct update *u, bool own, const struct asked *v, unsigned b, struct verdict *x) {
+    row_mask bit = (row_mask)(1u << b);
+    unsigned lacking = 0;
+    bool completed = false;
+    for (unsigned i = 0; i < u->parts; i++) {
+        const struct asked *a = &v[u->part[i].k];
+        if (!(u->part[i].rows & bit)) continue;
+        lacking += !part_has(u, i, a, b);
+        completed = completed || part_completed(u, i, a, b);
+    }
+    if (!completed && (!own || (lacking > 1 && !mutant(MUTANT_B_TWO)))) return;
+    x->forward |= bit;
+    if (completed) x->settled |= bit;
+    if (!own) x->reform |= bit;
+    for (unsigned i = 0; i < u->parts; i++)
+        if ((u->part[i].rows & bit) && !part_has(u, i, &v[u->part[i].k], b)) x->without[i] |= bit;
+}
 
 // model: R_DECIDE
 static struct verdict judge(const struct update *u, row_mask durable, const struct asked *v) {
     struct verdict x = {0};
-    if (mutant(MUTANT_B)) return x;
-    ROW_FOR(u->rows & durable, b) {
-        unsigned lacking = 0, who = 0;
-        for (unsigned i = 0; i < u->parts; i++) {
-            if (!(u->part[i].rows >> b & 1) || part_has(u, i, &v[u->part[i].k], b)) continue;
-            lacking++;
-            who = i;
-        }
-        if (lacking > 1 && !mutant(MUTANT_B_TWO)) continue;
-        x.forward |= (row_mask)(1u << b);
-        if (lacking) x.without[who] |= (row_mask)(1u << b);
-    }
+    if (!mutant(MUTANT_B)) ROW_FOR(u->rows, b) judge_row(u, durable >> b & 1, v, b, &x);
     return x;
 }
 
-// The delta of the one without: parity new xor old, less the deltas of the other participants.
-static err co_reconstruct(struct pseg *p, const struct update *u, unsigned who, row_mask rows, struct asked *v, struct buf *delta) {
-    struct rows *r = p->s.r;
-    struct buf *old = buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES);
-    err e = co_read_blocks_of(r, u->spot, rows, delta->data);
-    if (e == OK) e = co_read_blocks_of(r, p->s.spot, rows, old->data);
-    ROW_FOR(rows, b) if (e == OK) xor_into(delta->data + b * BLOCK_BYTES, old->data + b * BLOCK_BYTES, BLOCK_BYTES);
-    buf_unref(old);
-    for (unsigned i = 0; i < u->parts && e == OK; i++) {
-        row_mask theirs = u->part[i].rows & rows;
-        if (i == who || !theirs) continue;
-        struct asked *a = &v[u->part[i].k];
-        e = co_ask(p, u->part[i].k, WHAT_DELTA, theirs, a);
-        ROW_FOR(theirs, b) if (e == OK) xor_into(delta->data + b * BLOCK_BYTES, resolve_row(&a->c, b), BLOCK_BYTES);
-    }
-    return e;
+// The participant has told that it hardened these rows, bad as they are now: fsync may have been answered.
+static row_mask was_hardened(const struct update *u, unsigned i, const struct asked *a) {
+    return a->st.has_update && le64_get(a->st.update_version) == u->part[i].version ? le16_get(a->st.update_rows) : 0;
 }
 
-static err co_give(struct pseg *p, const struct update *u, unsigned who, row_mask rows, struct asked *v) {
-    struct buf *by_row = buf_new(p->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
-    err e = co_reconstruct(p, u, who, rows, v, by_row);
-    struct contents c = {buf_new(p->s.r->env->mem, row_count(rows) * BLOCK_BYTES), rows};
+static err co_take(struct pseg *p, const struct update *u, unsigned i, row_mask rows, row_mask lost, const struct buf *by_row) {
+    struct contents c = {buf_new(p->s.r->env->mem, ROWS_MAX * BLOCK_BYTES), rows};
     ROW_FOR(rows, b) memcpy(resolve_row(&c, b), by_row->data + b * BLOCK_BYTES, BLOCK_BYTES);
-    buf_unref(by_row);
-    struct req_resolve q = {.op = RESOLVE_TAKE, .k = u->part[who].k, .rows = le16_of(rows), .seg = le64_of(p->s.n), .version = le64_of(u->part[who].version)};
+    struct req_resolve q = {.op = RESOLVE_TAKE, .k = u->part[i].k, .rows = le16_of(rows), .lost = le16_of(lost), .seg = le64_of(p->s.n),
+                            .version = le64_of(u->part[i].version)};
     struct msg *reply = NULL;
-    if (e == OK) e = co_resolve_call(p->s.r, resolve_member(p->s.o, p->s.n, q.k), p->s.o, &q, &c, &reply);
-    msg_free(reply);
+    err e = co_resolve_call(p->s.r, resolve_member(p->s.o, p->s.n, q.k), p->s.o, &q, &c, &reply);
+    if (e == OK) msg_free(reply);
     buf_unref(c.buf);
     return e;
 }
 
-static err co_decide(struct pseg *p, const struct update *u, struct asked *v) {
+// The one without gets its block. If that is not to be had: where nobody can have been promised this version, the row is kept as it was; else the block is lost.
+static err co_give(struct pseg *p, const struct update *u, unsigned i, const struct asked *v, struct verdict *x) {
+    struct buf *by_row = buf_new(p->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
+    row_mask rows = x->without[i], lost;
+    err e = co_gather_block(p, u, u->part[i].k, rows, by_row, &lost);
+    row_mask keep = lost & (row_mask)~(x->settled | was_hardened(u, i, &v[u->part[i].k]));
+    rows &= (row_mask)~keep;
+    lost &= rows;
+    x->forward &= (row_mask)~keep;
+    if (e == OK && rows) e = co_take(p, u, i, rows & (row_mask)~lost, lost, by_row);
+    buf_unref(by_row);
+    return e;
+}
+
+// New blocks of rows of the UPDATE, and the UPDATE with their places, with one flush; the places in `was` (if any) are released.
+static err co_put_parity(struct pseg *p, struct update *u, row_mask rows, struct buf *parity, row_mask lost, row_mask was) {
+    struct rows *r = p->s.r;
+    struct runs runs;
+    struct block_io io[ROWS_MAX];
+    uint32_t n = 0;
+    err e = co_row_alloc(r, row_count(rows), &runs);
+    if (e != OK) return e;
+    struct batch *batch = batch_new(r->store);
+    row_runs_name(batch, &runs);
+    row_batch_free(batch, u->spot, was);
+    ROW_FOR(rows, b) {
+        uint8_t *data = parity->data + b * BLOCK_BYTES;
+        io[n] = (struct block_io){row_runs_take(&runs), data, lost >> b & 1 ? resolve_crc_lost(data) : store_crc_block(data)};
+        u->spot[b] = (struct spot){io[n].at.n, io[n].crc};
+        n++;
+    }
+    row_runs_free(r, &runs);
+    if (!mutant(MUTANT_C_BARE)) row_batch_update(batch, p->s.o->h, p->s.n, u);
+    row_batch_cnode2(batch, p->s.o);
+    batch_urgent(batch);
+    lsn at;
+    e = co_batch_commit(batch, &at);
+    if (e == OK) e = co_store_write_blocks(r->store, io, n);
+    return e == OK && !mutant(MUTANT_C_BARE) ? co_store_sync(r->store, store_now(r->store)) : e;
+}
+
+// P's own block rotted in a row that is settled: the blocks of all members make it again.
+static err co_reform(struct pseg *p, struct update *u, row_mask rows) {
+    struct buf *parity = buf_new(p->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
+    row_mask lost;
+    err e = co_gather_members(p, u, rows, parity, &lost);
+    if (e == OK) resolve_tell_lost(&p->s, lost, "the parity");
+    if (e == OK) e = co_put_parity(p, u, rows, parity, lost, rows);
+    buf_unref(parity);
+    return e;
+}
+
+static err co_decide(struct pseg *p, struct update *u, struct asked *v) {
     row_mask durable;
     err e = co_resolve_good(p->s.r, u, &durable);
     if (mutant(MUTANT_B_BLIND)) durable = u->rows;
     for (unsigned i = 0; i < u->parts && e == OK; i++)
-        if (!v[u->part[i].k].yes) e = co_ask(p, u->part[i].k, WHAT_NOTHING, 0, &v[u->part[i].k]);
+        if (!v[u->part[i].k].yes) e = co_resolve_ask(p, u->part[i].k, &v[u->part[i].k]);
     if (e != OK) return e;
     struct verdict x = judge(u, durable, v);
     for (unsigned i = 0; i < u->parts && e == OK; i++)
-        if (x.without[i]) e = co_give(p, u, i, x.without[i], v);
+        if (x.without[i]) e = co_give(p, u, i, v, &x);
+    if (e == OK && x.reform) e = co_reform(p, u, x.reform);
     return e == OK ? co_conclude(p, u, x.forward) : e;
 }
 
@@ -151,7 +169,6 @@ err co_resolve_decide(struct rows *r, struct object *o, uint64_t seg) {
     if (e == OK && u.role == ROW_PARITY) e = co_decide(p, &u, v);
     if (e == ERR_NOENT) e = OK;
     co_unlock(r->env, &p->s.lock);
-    forget(v);
     mem_free(r->env->mem, v);
     row_seg_unpin(&p->s);
     return e;
@@ -167,47 +184,12 @@ static row_mask entering(const struct pseg *p, uint8_t k, const struct asked *a)
     return rows;
 }
 
-static err co_form_next(struct pseg *p, struct update *u, struct asked *v, struct buf *parity) {
-    err e = co_read_blocks_of(p->s.r, p->s.spot, u->rows, parity->data);
-    for (unsigned i = 0; i < u->parts && e == OK; i++) {
-        struct asked *a = &v[u->part[i].k];
-        e = co_ask(p, u->part[i].k, WHAT_DELTA, u->part[i].rows, a);
-        ROW_FOR(u->part[i].rows, b) if (e == OK) xor_into(parity->data + b * BLOCK_BYTES, resolve_row(&a->c, b), BLOCK_BYTES);
-    }
-    return e;
-}
-
 // An ordinary version: its UPDATE and blocks with one flush, the participants' are on disk already.
 // model: R_ENTER
-static err co_harden_next(struct pseg *p, struct update *u, struct buf *parity) {
-    struct rows *r = p->s.r;
-    struct runs runs;
-    struct block_io io[ROWS_MAX];
-    uint32_t n = 0;
-    err e = co_row_alloc(r, row_count(u->rows), &runs);
-    if (e != OK) return e;
-    ROW_FOR(u->rows, b) {
-        uint8_t *data = parity->data + b * BLOCK_BYTES;
-        io[n] = (struct block_io){row_runs_take(&runs), data, store_crc_block(data)};
-        u->spot[b] = (struct spot){io[n].at.n, io[n].crc};
-        n++;
-    }
-    struct batch *batch = batch_new(r->store);
-    row_runs_name(batch, &runs);
-    row_runs_free(r, &runs);
-    if (!mutant(MUTANT_C_BARE)) row_batch_update(batch, p->s.o->h, p->s.n, u);
-    row_batch_cnode2(batch, p->s.o);
-    batch_urgent(batch);
-    lsn at;
-    e = co_batch_commit(batch, &at);
-    if (e == OK) e = co_store_write_blocks(r->store, io, n);
-    return e == OK && !mutant(MUTANT_C_BARE) ? co_store_sync(r->store, store_now(r->store)) : e;
-}
-
 static err co_enter_seg(struct pseg *p, struct asked *v) {
     struct update u = {.role = ROW_PARITY, .k = 0xff, .truncates = p->s.o->truncates};
     for (uint8_t k = 0; k < p->n; k++) {
-        err e = co_ask(p, k, WHAT_NOTHING, 0, &v[k]);
+        err e = co_resolve_ask(p, k, &v[k]);
         if (e != OK) return e;
         row_mask rows = entering(p, k, &v[k]);
         if (!rows) continue;
@@ -218,8 +200,10 @@ static err co_enter_seg(struct pseg *p, struct asked *v) {
     }
     if (!u.rows) return OK;
     struct buf *parity = buf_new(p->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
-    err e = co_form_next(p, &u, v, parity);
-    if (e == OK) e = co_harden_next(p, &u, parity);
+    row_mask lost = 0;
+    err e = co_gather_parity(p, &u, u.rows, parity, &lost);
+    if (e == OK) resolve_tell_lost(&p->s, lost, "the parity");
+    if (e == OK) e = co_put_parity(p, &u, u.rows, parity, lost, 0);
     buf_unref(parity);
     return e == OK ? co_conclude(p, &u, u.rows) : e;
 }
@@ -231,7 +215,6 @@ err co_resolve_enter(struct rows *r, struct object *o, uint64_t seg) {
     err e = co_row_seg_load(&p->s);
     if (e == OK) e = co_enter_seg(p, v);
     co_unlock(r->env, &p->s.lock);
-    forget(v);
     mem_free(r->env->mem, v);
     row_seg_unpin(&p->s);
     return e;

@@ -18,6 +18,7 @@
 //                                          row_part per part          8 each (parity: the participants)
 //
 // A row that is not present is a hole that was never written: address 0, version 0. A hole that was punched is present, with address 0.
+// A block that is lost (recovery had two bad blocks in a row) has a place whose checksum does not match: whoever reads it is told so.
 // `end`: not 0 if the update was hardened at a stop, when the object's end could not be asked to be durable first: the highest byte it reaches. Recovery
 // asks before it lets such an update enter the parity.
 // The version of a row is that of the last freeze that touched it. D counts in steps of two; odd versions are those that P gave to what it held
@@ -94,7 +95,7 @@ struct row_marks { struct envelope env; le32 count; le32 reserved; struct row_ma
 // ---- calls ----------------------------------------------------------------------------------------------------------
 enum resolve_op {
     RESOLVE_STATE = 1,   // P -> D: what is durable of your part?            -> resolve_state; payload if wanted: contents (below)
-    RESOLVE_TAKE = 2,    // P -> D: complete these rows at this version, durably: your settled blocks xor the payload
+    RESOLVE_TAKE = 2,    // P -> D: complete these rows at this version, durably: their blocks are the payload; `lost`: nobody has them any more
     RESOLVE_HELD = 3,    // P -> D: deltas (payload) that P held of yours at the stop: they are yours unless you have them
     RESOLVE_SETTLED = 4, // D -> P: what does your CHUNK include of mine?    -> resolve_decided
     RESOLVE_DECIDE = 5,  // D -> P: step (b) of the segment, if it is still to do; then the same
@@ -109,14 +110,19 @@ struct req_resolve {
     le64 end;          // HELD
     le32 truncates;
     le16 rows;         // STATE: rows whose contents are wanted; TAKE, HELD: rows in the payload
-    uint8_t op, k, what, reserved[7]; // STATE: what (enum resolve_what)
+    uint8_t op, k, what, reserved; // STATE: what (enum resolve_what)
+    le16 lost;         // TAKE
+    le32 reserved2;
+    le64 want[SEG_BLOCKS_MAX]; // DELTA, AT: the version of each row
 };
-enum resolve_what { WHAT_NOTHING = 0, WHAT_DELTA = 1 }; // of the rows: the settled blocks xor UPDATE's
+// Of the rows: UPDATE's blocks, which are at the versions wanted, xor the settled ones; or the blocks at the versions wanted, settled or not. What is not
+// to be had is in bad_rows.
+enum resolve_what { WHAT_NOTHING = 0, WHAT_DELTA = 1, WHAT_AT = 2 };
 struct resolve_state {
     struct envelope env;
     le16 update_rows;  // rows of the UPDATE
     le16 good_rows;    // of these the blocks that are on disk (the checksum matches)
-    le16 bad_rows;     // of the contents asked for: unreadable
+    le16 bad_rows;     // of the contents asked for: not to be had (their bytes in the payload mean nothing)
     uint8_t has_update, reserved;
     le64 update_version;
     le64 version[SEG_BLOCKS_MAX]; // of the CHUNK's rows

@@ -7,7 +7,7 @@
 //
 // A freeze that nobody waits for gives the other members that hold something open in this segment GATHER_NS to join (they are asked by a hint), so that
 // a stream costs one parity block per row; never longer, and an urgent one nothing.
-#include "iom/row_state.h"
+#include "iom/resolve.h"
 #include "base/sum.h"
 
 #define ROUND_SEGS 128u
@@ -249,13 +249,39 @@ static row_mask rows_taken(struct pseg *p) {
     return rows;
 }
 
+// The blocks of all members, at the versions that it includes, make a bad old parity again.
+static err co_make_again(struct pseg *p, row_mask bad) {
+    struct rows *r = p->s.r;
+    struct update settled = {.rows = bad}; // no participants
+    struct buf *sum = buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES);
+    row_mask lost;
+    err e = co_gather_members(p, &settled, bad, sum, &lost);
+    if (e == ERR_TRUNCATED) { // cut at a member; here in a moment
+        while (!p->s.dead && !r->stopping) co_wait(r->env, &p->s.q, "row parity: to be discarded");
+        e = r->stopping ? ERR_STOPPED : OK;
+    } else if (e == OK && lost) {
+        resolve_tell_lost(&p->s, lost, "the parity");
+        e = ERR_IO;
+    }
+    ROW_FOR(bad & ~p->s.clean.mask, b) {
+        if (e != OK || p->s.dead) break;
+        struct content c = row_own_block(r);
+        memcpy(row_content_data(&c), sum->data + b * BLOCK_BYTES, BLOCK_BYTES);
+        row_layer_set(&p->s.clean, b, c);
+        r->clean_bytes += BLOCK_BYTES;
+    }
+    buf_unref(sum);
+    return e;
+}
+
 static err co_old_parity(struct round *v) {
     for (uint32_t i = 0; i < v->len; i++) {
         struct pseg *p = v->p[i];
-        row_mask bad;
+        row_mask bad = 0;
         err e = co_row_object_load(p->s.o);
         if (e == OK) e = co_row_seg_load(&p->s);
         if (e == OK) e = co_row_read_contents(&p->s, rows_taken(p), &bad);
+        if (e == ERR_IO && bad) e = co_make_again(p, bad);
         if (e != OK) return e;
     }
     return OK;
@@ -377,7 +403,7 @@ static void co_round(void *arg) {
     struct round *v = arg;
     struct rows *r = v->r;
     err e = co_harden(v);
-    if (e != OK) row_break(r, e, "hardening parity");
+    if (e != OK && e != ERR_STOPPED) row_break(r, e, "hardening parity");
     for (uint32_t i = 0; i < v->len; i++) {
         struct pseg *p = v->p[i];
         p->s.busy = false;

@@ -1,10 +1,13 @@
 // Four IOMs' rows over toy stores in the simulated world: random writes, zeroes, cuts and fsyncs, power cuts at any I/O and again during
 // recovery, and an oracle that knows every state each block has had since it was last durable.
 //
-//   row_toy [--seed S] [--seeds N] [--exhaustive] [--first] [--trace] [--quiet]        exit 1 and the failing seed if a promise broke
+//   row_toy [--seed S] [--seeds N] [--exhaustive] [--rot] [--first] [--trace] [--quiet]        exit 1 and the failing seed if a promise broke
 //
 // What must hold after recovery: what was fsynced or written at toughness 2 is there; any other block is in one of the states it had since; bytes
 // beyond the durable end are zeros; each parity block is the xor of its row; no UPDATE is left; every allocated block is named by a record.
+//
+// --rot: while the power is off a named block rots, or two. Recovery goes through; what still reads is as above (with two: a state that the block had once), a
+// block that does not read, and what is lost with it, is told by its checksum.
 #include "base/sum.h"
 #include "iom/row.h"
 #include "iom/row_format.h"
@@ -36,7 +39,7 @@ struct model_object {
     uint64_t durable_end;
     struct history block[BLOCKS];
 };
-struct cutting { bool on; uint32_t object, count; uint64_t from_seg; uint32_t done; };
+struct cutting { bool on; uint32_t object, count; uint64_t from_seg; uint32_t done, closed; }; // members that have discarded; and zeroed
 
 struct sim;
 struct net_call { struct list node; uint64_t xid; struct msg *reply; struct waitq q; };
@@ -78,7 +81,11 @@ struct sim {
     bool tight;               // little room on the disks: writes are refused
     uint32_t hot;             // clients touch the first so many blocks
     bool trace, quiet, nocrash;
+    bool rot;                 // blocks rot in the last cycle
+    unsigned rotten;          // so many have
+    uint64_t unreadable;
 };
+static uint64_t unreadable_blocks; // of all seeds
 static uint64_t refused_writes; // of all seeds
 static struct sim *sim_now; // for the one who prints
 
@@ -207,8 +214,9 @@ static err port_end(void *ctx, struct handle h, uint64_t end, uint32_t truncates
     struct iom *n = ctx;
     struct model_object *o = &n->sim->object[h.index - 2];
     co_sleep_until(n->env, env_now_ns(n->env) + below(n->sim, USEC(200)), "end");
-    if (truncates < o->truncates || n->sim->cutting.on) return ERR_TRUNCATED;
-    o->durable_end = MAX(o->durable_end, end);
+    bool being_cut = n->sim->cutting.on && n->sim->cutting.object == h.index - 2; // then its new end is the answer
+    if (truncates < o->truncates) return ERR_TRUNCATED;
+    if (!being_cut) o->durable_end = MAX(o->durable_end, end);
     *durable_end = o->durable_end;
     return OK;
 }
@@ -289,7 +297,7 @@ static void start_cut(struct sim *s, uint32_t object) {
     if (s->cutting.on) return;
     for (uint32_t b = 0; b < BLOCKS; b++)
         if (o->block[b].busy) return;
-    s->cutting = (struct cutting){true, object, ++o->truncates, below(s, 4) * geo_segs_per_chunk(&o->map) + below(s, geo_segs_per_chunk(&o->map) + 1), 0};
+    s->cutting = (struct cutting){true, object, ++o->truncates, below(s, 4) * geo_segs_per_chunk(&o->map) + below(s, geo_segs_per_chunk(&o->map) + 1), 0, 0};
     o->durable_end = MIN(o->durable_end, geo_offset(&o->map, s->cutting.from_seg, 0, 0));
 }
 // A refused write: each block is as it was, or new (its segment was not among the refused). Looks which.
@@ -359,7 +367,8 @@ static void client_zero(struct iom *n, struct model_object *o, struct op op) {
     claim(n, o, &op, false);
 }
 
-static bool is_cut(const struct sim *s, const struct model_object *o, uint32_t b) { return geo_locate(&o->map, b * BLOCK_BYTES).seg >= s->cutting.from_seg; }
+static uint64_t cut_size(const struct model_object *o, const struct cutting *c) { return geo_offset(&o->map, c->from_seg, 0, 0); }
+static bool is_cut(const struct sim *s, const struct model_object *o, uint32_t b) { return (uint64_t)b * BLOCK_BYTES >= cut_size(o, &s->cutting); }
 static void end_cut(struct sim *s) {
     struct model_object *o = &s->object[s->cutting.object];
     for (uint32_t b = 0; b < BLOCKS; b++)
@@ -367,16 +376,21 @@ static void end_cut(struct sim *s) {
     o->known = o->truncates;
     s->cutting.on = false;
 }
+// The member's part: discards, and when all have, zeroes the rest of the stripe, which ends the cut.
 static void co_cut_here(struct iom *n) {
     struct sim *s = n->sim;
     struct cutting c = s->cutting;
-    if (!c.on || (c.done >> n->i & 1)) return;
+    uint32_t me = 1u << n->i, all = (1u << NODES) - 1;
+    bool zero = c.done == all;
+    if (!c.on || ((zero ? c.closed : c.done) & me)) return;
     struct model_object *o = &s->object[c.object];
-    err e = co_rows_discard(n->rows, o->h, &o->map, c.from_seg, c.count, false);
-    if (bad(s, e)) fail(s, "discard: %s", err_text(e));
+    uint64_t size = cut_size(o, &c), stripe = geo_data(&o->map) * refmap_quantum(&o->map);
+    err e = zero ? co_rows_zero(n->rows, o->h, &o->map, size, size ? ROUND_UP(size, stripe) - size : 0, c.count)
+                 : co_rows_discard(n->rows, o->h, &o->map, c.from_seg, c.count, false);
+    if (bad(s, e)) fail(s, "%s: %s", zero ? "zero" : "discard", err_text(e));
     if (e != OK) return;
-    s->cutting.done |= 1u << n->i;
-    if (s->cutting.done == (1u << NODES) - 1) end_cut(s);
+    *(zero ? &s->cutting.closed : &s->cutting.done) |= me;
+    if (s->cutting.closed == all) end_cut(s);
 }
 
 static void pause(struct iom *n) { co_sleep_until(n->env, env_now_ns(n->env) + USEC(20), "barrier"); }
@@ -409,16 +423,17 @@ static void client(void *arg) {
 
 static void co_recover(struct iom *n) {
     struct sim *s = n->sim;
-    for (uint32_t phase = 0; phase <= ROWS_RECOVERY_PHASES; phase++) {
+    for (uint32_t phase = 0; phase <= ROWS_RECOVERY_PHASES + 1; phase++) {
         while (s->phase < phase) pause(n);
         if (phase == 0) co_cut_here(n); // the starter repeats the discard that was under way
+        else if (phase == ROWS_RECOVERY_PHASES + 1) co_cut_here(n);
         else {
             err e = co_rows_recover(n->rows, phase - 1);
             if (e != OK) fail(s, "recovery phase %u: %s", phase - 1, err_text(e));
         }
         if (++s->phase_done == NODES) s->phase_done = 0, s->phase++;
     }
-    while (s->phase < ROWS_RECOVERY_PHASES + 1) pause(n);
+    while (s->phase < ROWS_RECOVERY_PHASES + 2) pause(n);
 }
 
 static void co_stop(void *arg) {
@@ -512,11 +527,14 @@ static const uint8_t zeros[BLOCK_BYTES];
 static const uint8_t *row_bytes(struct sim *s, struct toy *t, struct found f) {
     if (!f.at) return zeros;
     const uint8_t *b = toy_block(t, f.at);
-    if (!b || store_crc_block(b) != f.crc) {
-        fail(s, "a settled block is not what its checksum says");
-        return zeros;
-    }
-    return b;
+    if (b && store_crc_block(b) == f.crc) return b;
+    if (s->rotten) s->unreadable++;
+    else fail(s, "a settled block is not what its checksum says");
+    return s->rotten ? NULL : zeros;
+}
+static bool add_row(uint8_t *sum, const uint8_t *bytes) {
+    if (bytes) xor_into(sum, bytes, BLOCK_BYTES);
+    return bytes != NULL;
 }
 
 struct reach { uint8_t *seen; struct sim *s; };
@@ -546,16 +564,16 @@ static void check_rows(struct sim *s, struct model_object *o) {
             uint64_t stripe = geo_seg_stripe(&o->map, seg);
             struct iom *p = &s->iom[refmap_member(&o->map, geo_parity_pos(&o->map, stripe)).n];
             struct found fp = find_row(p->toy, o->h, seg, row);
-            uint8_t sum[BLOCK_BYTES];
-            memcpy(sum, row_bytes(s, p->toy, fp), BLOCK_BYTES);
+            uint8_t sum[BLOCK_BYTES] = {0};
+            bool whole = add_row(sum, row_bytes(s, p->toy, fp));
             for (uint8_t k = 0; k < geo_data(&o->map); k++) {
                 struct iom *d = &s->iom[refmap_member(&o->map, geo_data_pos(&o->map, stripe, k)).n];
                 struct found fd = find_row(d->toy, o->h, seg, row);
-                xor_into(sum, row_bytes(s, d->toy, fd), BLOCK_BYTES);
+                whole = add_row(sum, row_bytes(s, d->toy, fd)) && whole;
                 if (fd.version[0] != fp.version[k]) fail(s, "object %u segment %llu row %u: IOM %u is at version %llu, the parity at IOM %u includes %llu", (unsigned)(o - s->object),
                     (unsigned long long)seg, row, d->i, (unsigned long long)fd.version[0], p->i, (unsigned long long)fp.version[k]);
             }
-            if (!is_zero(sum, BLOCK_BYTES)) fail(s, "object %u segment %llu row %u: the parity is not the xor of the row", (unsigned)(o - s->object), (unsigned long long)seg, row);
+            if (whole && !is_zero(sum, BLOCK_BYTES)) fail(s, "object %u segment %llu row %u: the parity is not the xor of the row", (unsigned)(o - s->object), (unsigned long long)seg, row);
         }
 }
 static void check_block(struct sim *s, struct model_object *o, uint32_t b) {
@@ -564,6 +582,8 @@ static void check_block(struct sim *s, struct model_object *o, uint32_t b) {
     const uint8_t *is = row_bytes(s, d->toy, find_row(d->toy, o->h, p.seg, p.seg_off_bytes >> BLOCK_SHIFT));
     uint32_t object = (uint32_t)(o - s->object);
     struct history *h = &o->block[b];
+    if (!is) return;
+    if (s->rotten > 1 || (s->rotten && !geo_has_parity(&o->map))) h->durable = 0; // as if it had never come to disk
     for (uint32_t i = h->len; i > MAX(h->durable, s->acked_counts && geo_has_parity(&o->map) ? h->acked : 0); i--) {
         uint8_t was[BLOCK_BYTES];
         state_bytes(&h->s[i - 1], object, b, was);
@@ -586,6 +606,32 @@ static void check_disks(struct sim *s) {
     for (int i = 0; i < OBJECTS; i++) check_rows(s, &s->object[i]);
     for (int i = 0; i < OBJECTS; i++)
         for (uint32_t b = 0; b < BLOCKS; b++) check_block(s, &s->object[i], b);
+}
+
+// ---- rot ------------------------------------------------------------------------------------------------------------
+
+struct named { struct toy *t; uint64_t *at; uint32_t len; };
+static void name_block(void *arg, block_addr at, uint32_t n) {
+    struct named *v = arg;
+    for (uint32_t i = 0; i < n; i++)
+        if (toy_block(v->t, at.n + i)) v->at[v->len++] = at.n + i;
+}
+// A block of an IOM that has any; those of updates half of the time.
+static void rot_one(struct sim *s) {
+    struct toy *t = s->iom[below(s, NODES)].toy;
+    struct named v = {t, calloc(toy_blocks(t), sizeof v.at[0]), 0};
+    struct key k = {{0}};
+    const uint8_t *val;
+    bool updates = chance(s, 70);
+    for (uint32_t len; toy_seek(t, TREE_LOCAL, &k, &val, &len); k = key_next(k))
+        if (!updates || key_kind(&k) == KIND_UPDATE) row_record_refs(&k, val, len, name_block, &v);
+    if (v.len) {
+        uint64_t at = v.at[below(s, v.len)];
+        if (s->trace) printf("block %llu rots, one of %u%s\n", (unsigned long long)at, v.len, updates ? " of updates" : "");
+        toy_rot(t, at);
+        s->rotten++;
+    }
+    free(v.at);
 }
 
 // ---- runs -----------------------------------------------------------------------------------------------------------
@@ -665,7 +711,7 @@ static void start(struct sim *s, bool work, uint64_t crash_in) {
     s->crashed = s->stop = s->held = false;
     s->stopped = 0;
     s->crash_at = crash_in ? s->ios + crash_in : 0;
-    s->cutting.done = 0;
+    s->cutting.done = s->cutting.closed = 0;
     for (int i = 0; i < NODES; i++) node_start(s->iom[i].node, node_main, &s->iom[i]);
 }
 static void run(struct sim *s) { // until it is over or the power is gone
@@ -684,13 +730,15 @@ static void power_off(struct sim *s, enum toy_cut how) {
     }
 }
 // Work cut at I/O k (0: not), recoveries cut `nested` times at random, then one that is let through; all is looked at.
-static void cycle(struct sim *s, uint64_t crash_in, unsigned nested, enum toy_cut how) {
+static void cycle(struct sim *s, uint64_t crash_in, unsigned nested, enum toy_cut how, bool rots) {
     s->victim = (uint8_t)below(s, NODES);
     start(s, true, crash_in);
     run(s);
-    s->acked_counts = s->held;
-    while (!s->failed) {
+    s->acked_counts = s->held && !rots;
+    for (bool first = true; !s->failed; first = false) {
         power_off(s, how);
+        if (first && rots) rot_one(s);
+        if (first && rots && chance(s, 40)) rot_one(s);
         start(s, false, nested ? 1 + below(s, 80) : 0);
         if (nested) nested--;
         run(s);
@@ -700,8 +748,9 @@ static void cycle(struct sim *s, uint64_t crash_in, unsigned nested, enum toy_cu
     s->acked_counts = s->single = false;
     power_off(s, TOY_CUT_ALL);
 }
-static bool seed_random(uint64_t seed, bool trace, bool quiet) {
+static bool seed_random(uint64_t seed, bool rot, bool trace, bool quiet) {
     struct sim *s = sim_now = calloc(1, sizeof *s);
+    s->rot = rot;
     s->trace = trace;
     s->quiet = quiet;
     setup(s, seed);
@@ -710,10 +759,11 @@ static bool seed_random(uint64_t seed, bool trace, bool quiet) {
     for (int i = 0; i < 3 && !s->failed; i++) {
         s->single = !s->nocrash && chance(s, 50);
         s->crash_again = s->single && chance(s, 20) ? 1 + below(s, 30) : 0;
-        cycle(s, s->nocrash ? 0 : 1 + below(s, 4 * s->ops_max), s->nocrash ? 0 : (unsigned)below(s, 4), s->nocrash ? TOY_CUT_ALL : TOY_CUT_RANDOM);
+        cycle(s, s->nocrash ? 0 : 1 + below(s, 4 * s->ops_max), s->nocrash ? 0 : (unsigned)below(s, 4), s->nocrash ? TOY_CUT_ALL : TOY_CUT_RANDOM, s->rot && i == 2);
     }
     bool ok = !s->failed;
     refused_writes += s->refused;
+    unreadable_blocks += s->unreadable;
     teardown(s);
     free(s);
     return ok;
@@ -727,7 +777,7 @@ static bool seed_exhaustive(uint64_t seed, bool quiet, uint64_t *runs) {
             s->quiet = quiet;
             setup(s, seed);
             s->ops_max = 40;
-            cycle(s, k, 0, (enum toy_cut)how);
+            cycle(s, k, 0, (enum toy_cut)how, false);
             over = over || s->ios < k;
             bool ok = !s->failed;
             teardown(s);
@@ -741,12 +791,13 @@ static bool seed_exhaustive(uint64_t seed, bool quiet, uint64_t *runs) {
 
 int main(int argc, char **argv) {
     uint64_t seed = 1, seeds = 1, failed = 0, runs = 0;
-    bool exhaustive = false, trace = false, quiet = false, first = false;
+    bool exhaustive = false, rot = false, trace = false, quiet = false, first = false;
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--seed") && i + 1 < argc) seed = strtoull(argv[++i], NULL, 0);
         else if (!strcmp(argv[i], "--seeds") && i + 1 < argc) seeds = strtoull(argv[++i], NULL, 0);
         else if (!strcmp(argv[i], "--exhaustive")) exhaustive = true;
+        else if (!strcmp(argv[i], "--rot")) rot = true;
         else if (!strcmp(argv[i], "--trace")) trace = true;
         else if (!strcmp(argv[i], "--quiet")) quiet = true;
         else if (!strcmp(argv[i], "--first")) first = true;
@@ -754,7 +805,7 @@ int main(int argc, char **argv) {
     }
     uint64_t first_bad = 0;
     for (uint64_t i = seed; i < seed + seeds; i++) {
-        bool ok = exhaustive ? seed_exhaustive(i, quiet, &runs) : seed_random(i, trace, quiet);
+        bool ok = exhaustive ? seed_exhaustive(i, quiet, &runs) : seed_random(i, rot, trace, quiet);
         if (ok) continue;
         if (!failed++) first_bad = i;
         if (first) break;
@@ -762,6 +813,7 @@ int main(int argc, char **argv) {
     if (failed) printf("first failing seed %llu\n", (unsigned long long)first_bad);
     if (exhaustive) printf("%llu crash points\n", (unsigned long long)runs);
     if (refused_writes) printf("%llu blocks refused for want of space\n", (unsigned long long)refused_writes);
+    if (rot) printf("%llu rows or blocks do not read\n", (unsigned long long)unreadable_blocks);
     printf("%llu seeds, %llu failed\n", (unsigned long long)seeds, (unsigned long long)failed);
     return failed ? 1 : 0;
 }

@@ -1,0 +1,344 @@
+// Blocks that rot in unsettled rows, one story at a time: recovery gives them back from the others of their row, or
+// says that they are lost. It never ends a node for that, and nobody reads bytes that were not written.
+#include "iom/row_format.h"
+#include "sim/audit.h"
+#include "tests/unit/story.h"
+
+#define CHUNK KIB(64)
+
+// The members of stripe 0 (one segment, number 0): D[k] holds the file's bytes from k * CHUNK on.
+struct row {
+    uint8_t d[3], p;
+};
+static struct row row_of(const struct story *s) {
+    struct row r = {.p = geo_locate(&s->file.map, 0).parity.n};
+    for (unsigned k = 0; k < 3; k++) r.d[k] = geo_locate(&s->file.map, k * CHUNK).data.n;
+    return r;
+}
+
+// ---- what lies in the stores while the array is off
+struct look {
+    struct story *s;
+    struct node *node;
+    struct sim_iom *iom;
+    struct key key;
+    uint8_t val[RECORD_BYTES_MAX];
+    uint32_t len; // 0: no such record
+    bool over;
+};
+static bool looking(void *ctx) {
+    return !((struct look *)ctx)->over;
+}
+
+static void look_main(void *arg) {
+    struct look *l = arg;
+    struct disk *d;
+    struct store *st;
+    assert_int_equal(disk_open(node_env(l->node), &(struct disk_open_args){.path = l->iom->disk}, &d), OK);
+    assert_int_equal(co_store_open(d, &l->iom->config.store, NULL, &st), OK);
+    err e = co_tree_get(st, TREE_LOCAL, &l->key, l->val, sizeof l->val, &l->len);
+    if (e == ERR_NOENT)
+        l->len = 0;
+    else
+        assert_int_equal(e, OK);
+    co_store_abandon(st);
+    co_disk_close(d);
+    l->over = true;
+}
+
+static struct look look_at(struct story *s, uint8_t iom, uint8_t kind) {
+    uint8_t id[HANDLE_BYTES];
+    handle_put(id, s->file.handle);
+    struct look l = {.s = s, .node = s->a->iom[iom].node, .iom = &s->a->iom[iom], .key = key_make(kind, id, 0)};
+    node_start(l.node, look_main, &l);
+    until(s, looking, &l);
+    node_crash(l.node);
+    return l;
+}
+
+static bool has_update(struct story *s, uint8_t iom) {
+    return look_at(s, iom, KIND_UPDATE).len != 0;
+}
+
+static void place_rots(struct story *s, uint8_t iom, const uint8_t *at) {
+    struct row_place place;
+    memcpy(&place, at, sizeof place);
+    assert_true(le48_get(place.at) != 0);
+    world_disk_flip(world_disk_find(s->w, s->a->iom[iom].disk), le48_get(place.at) * BLOCK_BYTES + 77, 3);
+}
+
+// The first block of its UPDATE, or of its CHUNK, of segment 0: row 0 in all stories.
+static void update_rots(struct story *s, uint8_t iom) {
+    struct look l = look_at(s, iom, KIND_UPDATE);
+    assert_true(l.len > sizeof(struct row_update));
+    place_rots(s, iom, l.val + sizeof(struct row_update));
+}
+static void chunk_rots(struct story *s, uint8_t iom) {
+    struct look l = look_at(s, iom, KIND_CHUNK);
+    assert_true(l.len > sizeof(struct row_chunk));
+    place_rots(s, iom, l.val + sizeof(struct row_chunk));
+}
+
+// ---- a row of which one participant has completed, durably, and neither P nor the other participant has
+static struct {
+    struct story *s;
+    struct row r;
+    bool armed, over;
+} settling;
+
+static void on_settled(void *ctx, struct node *from, struct node *to, const struct msg *m) {
+    (void)ctx;
+    struct array *a = settling.s->a;
+    if (!settling.armed || m->type != MSG_SETTLED || from != a->iom[settling.r.p].node ||
+        to != a->iom[settling.r.d[0]].node)
+        return;
+    settling.armed = false;
+    world_cut_link(from, a->iom[settling.r.d[1]].node, true);
+}
+static void on_flush(void *ctx, const struct world_io *io) {
+    (void)ctx;
+    if (settling.armed || settling.over || io->op != DISK_FLUSH || io->moment != WORLD_IO_COMPLETED) return;
+    settling.over = io->node == settling.s->a->iom[settling.r.d[0]].node;
+}
+static bool not_told(void *ctx) {
+    return settling.armed;
+}
+static bool not_flushed(void *ctx) {
+    return !settling.over;
+}
+
+static bool keep_of_first(void *ctx, const struct world_sector *s) {
+    (void)ctx;
+    return !strcmp(world_disk_name(s->disk), settling.s->a->iom[settling.r.d[0]].disk);
+}
+
+// Rows 0 of D0 and D1 are written anew, as 2 and 3; D2's has 1. Power is off in the end.
+static void one_has_completed(struct story *s) {
+    struct client *c = &s->c[0];
+    story_begin(s, 1);
+    file_is_written(s);
+    idle(s, SEC(2));
+    settling.s = s;
+    settling.r = row_of(s);
+    settling.armed = settling.over = false;
+    world_options(s->w)->on_msg = on_settled;
+    world_options(s->w)->on_io = on_flush;
+    writes(c, 0, 4096, 2);
+    writes(c, CHUNK, 4096, 3);
+    settling.armed = true;
+    until(s, not_told, s);
+    settling.over = true; // until what D0 has been told is in its journal
+    idle(s, MSEC(1));
+    settling.over = false;
+    uint64_t other = 3 * CHUNK; // D0's too, its parity at D2: a flush of D0, and none of P and D1
+    while (geo_locate(&s->file.map, other).data.n != settling.r.d[0]) other += CHUNK;
+    assert_int_equal(geo_locate(&s->file.map, other).parity.n, settling.r.d[2]);
+    writes(c, other, 4096, 4);
+    until(s, not_flushed, s);
+    world_keep_sectors(s->w, keep_of_first, NULL);
+    array_power_cut(s->a);
+    world_keep_sectors(s->w, NULL, NULL);
+    world_heal_all(s->w);
+    assert_false(has_update(s, settling.r.d[0]));
+    assert_true(has_update(s, settling.r.d[1]));
+    assert_true(has_update(s, settling.r.p));
+}
+
+// After a recovery the first fsync of a client that wrote before may say EIO: it cannot know what was kept.
+static void recovery_is_told(struct client *c) {
+    begins(c, co_fsync);
+    until(c->story, busy, c);
+}
+
+// ---- what is seen in the end
+static void reads_eio(struct client *c, uint64_t off) {
+    c->off = off;
+    c->len = 4096;
+    begins(c, co_read);
+    until(c->story, busy, c);
+    assert_int_equal(c->why, ERR_IO);
+}
+
+static uint64_t faults_of_check(struct story *s) {
+    struct oracle *o = oracle_create();
+    audit_rows(s->a, o);
+    uint64_t n = oracle_faults(o);
+    oracle_destroy(o);
+    return n;
+}
+
+static void whole_is(struct story *s, uint8_t first, uint8_t second, uint8_t third) {
+    reads(&s->c[0], 0, 4096, 0, first);
+    reads(&s->c[0], CHUNK, 4096, 0, second);
+    reads(&s->c[0], 2 * CHUNK, 4096, 0, third);
+    assert_int_equal(faults_of_check(s), 0);
+    stopped_and_started(s);
+    reads(&s->c[0], 0, 4096, 0, first);
+    story_end(s);
+}
+
+// ---- the stories of such a row
+
+static void completed_beside_rot(void **state) {
+    static struct story s;
+    one_has_completed(&s);
+    update_rots(&s, settling.r.d[1]);
+    recovers(&s);
+    whole_is(&s, 2, 3, 1);
+}
+
+static void completed_beside_bad_parity(void **state) {
+    static struct story s;
+    one_has_completed(&s);
+    update_rots(&s, settling.r.p);
+    recovers(&s);
+    whole_is(&s, 2, 3, 1);
+}
+
+// Two bad blocks in a row, in all three ways: what was good stays, what is lost is told, and everything else goes on,
+// also after another start.
+static void two_rots(uint8_t first_kind, unsigned first, uint8_t second_kind, unsigned second, uint64_t lost_off,
+                     uint64_t good_off, uint8_t good) {
+    static struct story s;
+    one_has_completed(&s);
+    uint8_t who[4] = {settling.r.d[0], settling.r.d[1], settling.r.d[2], settling.r.p};
+    (first_kind == KIND_UPDATE ? update_rots : chunk_rots)(&s, who[first]);
+    (second_kind == KIND_UPDATE ? update_rots : chunk_rots)(&s, who[second]);
+    for (unsigned i = 0; i < 2; i++) {
+        if (i == 0)
+            recovers(&s);
+        else
+            stopped_and_started(&s);
+        recovery_is_told(&s.c[0]);
+        reads_eio(&s.c[0], lost_off);
+        reads(&s.c[0], good_off, 4096, 0, good);
+        reads(&s.c[0], CHUNK + 4096, 4096, 0, 1);
+        writes(&s.c[0], 8192, 4096, 7);
+        does(&s.c[0], co_fsync);
+        reads(&s.c[0], 8192, 4096, 0, 7);
+        assert_true(faults_of_check(&s) > 0);
+    }
+    story_end(&s);
+}
+
+static void completed_beside_two_rots(void **state) {
+    two_rots(KIND_UPDATE, 1, KIND_CHUNK, 2, CHUNK, 0, 2);
+}
+static void completed_beside_bad_parity_and_rot(void **state) {
+    two_rots(KIND_UPDATE, 1, KIND_UPDATE, 3, CHUNK, 0, 2);
+}
+static void bad_parity_and_a_bystander(void **state) {
+    two_rots(KIND_UPDATE, 3, KIND_CHUNK, 2, 2 * CHUNK, CHUNK, 3);
+}
+
+// ---- rows that enter the parity at recovery, or in service, over something bad
+static struct row quiet_row(struct story *s) { // written, settled, and nothing of it in memory; still off
+    story_begin(s, 1);
+    file_is_written(s);
+    idle(s, SEC(2));
+    array_ask_stop(s->a);
+    until(s, not_over, s);
+    array_off(s->a);
+    return row_of(s);
+}
+
+static void starts(struct story *s) {
+    array_start(s->a);
+    until(s, not_serving, s);
+    recovery_is_told(&s->c[0]);
+}
+
+static void parity_is_bad_in_service(void **state) {
+    static struct story s;
+    chunk_rots(&s, quiet_row(&s).p);
+    starts(&s);
+    writes(&s.c[0], 100, 1000, 2);
+    writes(&s.c[0], 0, 4096, 2);
+    does(&s.c[0], co_fsync);
+    whole_is(&s, 2, 1, 1);
+}
+
+// A bystander dies: what is dirty becomes an UPDATE, which enters the parity at recovery.
+static void entering(struct story *s, struct row r) {
+    writes(&s->c[0], 0, 4096, 2);
+    idle(s, MSEC(20));
+    one_dies_and_is_back(s, r.d[2]);
+}
+
+static void parity_is_bad_when_a_row_enters(void **state) {
+    static struct story s;
+    struct row r = quiet_row(&s);
+    chunk_rots(&s, r.p);
+    starts(&s);
+    entering(&s, r);
+    whole_is(&s, 2, 1, 1);
+}
+
+// It was read for the write, and rots on disk after that.
+static void rots_behind_a_write(struct story *s, uint8_t iom, const struct look *l) {
+    writes(&s->c[0], 100, 1000, 2);
+    place_rots(s, iom, l->val + sizeof(struct row_chunk));
+}
+
+static void old_block_is_bad_when_a_row_enters(void **state) {
+    static struct story s;
+    struct row r = quiet_row(&s);
+    struct look l = look_at(&s, r.d[0], KIND_CHUNK);
+    starts(&s);
+    rots_behind_a_write(&s, r.d[0], &l);
+    entering(&s, r);
+    whole_is(&s, 2, 1, 1);
+}
+
+static void old_block_and_another_are_bad_when_a_row_enters(void **state) {
+    static struct story s;
+    struct row r = quiet_row(&s);
+    struct look l = look_at(&s, r.d[0], KIND_CHUNK);
+    chunk_rots(&s, r.d[1]);
+    starts(&s);
+    rots_behind_a_write(&s, r.d[0], &l);
+    entering(&s, r);
+    reads(&s.c[0], 0, 4096, 0, 2);
+    reads_eio(&s.c[0], CHUNK);
+    assert_true(faults_of_check(&s) > 0);
+    stopped_and_started(&s);
+    reads(&s.c[0], 0, 4096, 0, 2);
+    story_end(&s);
+}
+
+// P gives back what it held of a D that died, whose old block is bad: there is nothing to lay it over.
+static void old_block_is_bad_under_what_was_held(void **state) {
+    static struct story s;
+    struct row r = quiet_row(&s);
+    struct look l = look_at(&s, r.d[0], KIND_CHUNK);
+    starts(&s);
+    rots_behind_a_write(&s, r.d[0], &l);
+    idle(&s, MSEC(20));
+    one_dies_and_is_back(&s, r.d[0]);
+    recovery_is_told(&s.c[0]);
+    reads_eio(&s.c[0], 0);
+    reads(&s.c[0], 4096, 4096, 0, 1);
+    reads(&s.c[0], CHUNK, 4096, 0, 1);
+    writes(&s.c[0], 4096, 4096, 3);
+    does(&s.c[0], co_fsync);
+    stopped_and_started(&s);
+    reads(&s.c[0], 4096, 4096, 0, 3);
+    story_end(&s);
+}
+
+#define T(f) cmocka_unit_test(f)
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        T(completed_beside_rot),
+        T(completed_beside_bad_parity),
+        T(completed_beside_two_rots),
+        T(completed_beside_bad_parity_and_rot),
+        T(bad_parity_and_a_bystander),
+        T(parity_is_bad_in_service),
+        T(parity_is_bad_when_a_row_enters),
+        T(old_block_is_bad_when_a_row_enters),
+        T(old_block_and_another_are_bad_when_a_row_enters),
+        T(old_block_is_bad_under_what_was_held),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
