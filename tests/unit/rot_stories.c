@@ -79,6 +79,28 @@ static void chunk_rots(struct story *s, uint8_t iom) {
     place_rots(s, iom, l.val + sizeof(struct row_chunk));
 }
 
+// After a recovery the first fsync of a client that wrote before may say EIO: it cannot know what was kept.
+static void recovery_is_told(struct client *c) {
+    begins(c, co_fsync);
+    until(c->story, busy, c);
+}
+
+static struct row quiet_row(struct story *s) { // written, settled, and nothing of it in memory; still off
+    story_begin(s, 1);
+    file_is_written(s);
+    idle(s, SEC(2));
+    array_ask_stop(s->a);
+    until(s, not_over, s);
+    array_off(s->a);
+    return row_of(s);
+}
+
+static void starts(struct story *s) {
+    array_start(s->a);
+    until(s, not_serving, s);
+    recovery_is_told(&s->c[0]);
+}
+
 // ---- a row of which one participant has completed, durably, and neither P nor the other participant has
 static struct {
     struct story *s;
@@ -115,11 +137,9 @@ static bool keep_of_first(void *ctx, const struct world_sector *s) {
 // Rows 0 of D0 and D1 are written anew, as 2 and 3; D2's has 1. Power is off in the end.
 static void one_has_completed(struct story *s) {
     struct client *c = &s->c[0];
-    story_begin(s, 1);
-    file_is_written(s);
-    idle(s, SEC(2));
+    settling.r = quiet_row(s);
+    starts(s);
     settling.s = s;
-    settling.r = row_of(s);
     settling.armed = settling.over = false;
     world_options(s->w)->on_msg = on_settled;
     world_options(s->w)->on_io = on_flush;
@@ -142,12 +162,6 @@ static void one_has_completed(struct story *s) {
     assert_false(has_update(s, settling.r.d[0]));
     assert_true(has_update(s, settling.r.d[1]));
     assert_true(has_update(s, settling.r.p));
-}
-
-// After a recovery the first fsync of a client that wrote before may say EIO: it cannot know what was kept.
-static void recovery_is_told(struct client *c) {
-    begins(c, co_fsync);
-    until(c->story, busy, c);
 }
 
 // ---- what is seen in the end
@@ -232,22 +246,6 @@ static void bad_parity_and_a_bystander(void **state) {
 }
 
 // ---- rows that enter the parity at recovery, or in service, over something bad
-static struct row quiet_row(struct story *s) { // written, settled, and nothing of it in memory; still off
-    story_begin(s, 1);
-    file_is_written(s);
-    idle(s, SEC(2));
-    array_ask_stop(s->a);
-    until(s, not_over, s);
-    array_off(s->a);
-    return row_of(s);
-}
-
-static void starts(struct story *s) {
-    array_start(s->a);
-    until(s, not_serving, s);
-    recovery_is_told(&s->c[0]);
-}
-
 static void parity_is_bad_in_service(void **state) {
     static struct story s;
     chunk_rots(&s, quiet_row(&s).p);
