@@ -115,6 +115,7 @@ static err co_end_durable(struct request *r, struct handle h, const struct raise
         if (e == OK && held == NULL) break;
         if (e == OK && truncate_durable_end(n, h, w->truncates, durable_end, &e)) return e;
         if (e == OK) e = co_hold_wait(n, held);
+        if (e == ERR_STALE && co_cnode_get(n, h, &c) == OK) e = ERR_BUSY; // deleted, but not cleared away; who has it open may yet say so again
         if (e != OK) return e;
     }
     err e = co_raise_locked(r, w, &c);

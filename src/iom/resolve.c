@@ -247,7 +247,7 @@ static err co_end_fn(struct dseg *d, const struct todo *t) {
     struct rows *r = d->s.r;
     uint64_t end = 0;
     err e = r->port.co_end_durable(r->port.ctx, d->s.o->h, t->u.end, d->s.o->truncates, &end);
-    if (e != ERR_TRUNCATED && e != ERR_STALE) return e;
+    if (e != ERR_TRUNCATED && e != ERR_STALE && e != ERR_BUSY) return e;
     co_lock(r->env, &d->s.lock, "resolve: segment");
     e = co_row_seg_load(&d->s);
     if (e == OK) e = co_resolve_complete(d, &t->u, 0, t->u.rows);

@@ -114,6 +114,7 @@ static void object_free(struct object *o) {
     uint8_t key[MAP_KEY32_BYTES];
     handle_key(key, o->h, 0);
     map_del_key32(&o->r->objects, key);
+    mem_free(o->r->env->mem, o->cut);
     mem_free(o->r->env->mem, o);
 }
 
@@ -150,9 +151,19 @@ err co_row_object_load(struct object *o) {
 bool row_cut(const struct object *o, uint32_t count, uint64_t seg) {
     if (o->gone) return true;
     if (count >= o->truncates || mutant(MUTANT_CUT)) return false;
-    for (uint32_t i = 0; i < MIN(o->cuts, ROW_CUTS); i++)
+    for (uint32_t i = 0; i < o->cuts; i++)
         if (o->cut[i].count > count && seg >= o->cut[i].from_seg) return true;
     return false;
+}
+
+void row_cut_add(struct object *o, uint32_t count, uint64_t from_seg) {
+    while (o->cuts > 0 && o->cut[o->cuts - 1].from_seg >= from_seg && o->cut[o->cuts - 1].count <= count) o->cuts--; // all that it cuts the new one cuts too
+    if (o->cuts == ROW_CUTS_MAX) memmove(o->cut, o->cut + 1, --o->cuts * sizeof o->cut[0]);
+    if (o->cuts == o->cut_cap) {
+        o->cut_cap = o->cut_cap ? 2 * o->cut_cap : 2;
+        o->cut = mem_realloc(o->r->env->mem, o->cut, o->cut_cap * sizeof o->cut[0]);
+    }
+    o->cut[o->cuts++] = (struct cut){count, from_seg};
 }
 
 // ---- segments -------------------------------------------------------------------------------------------------------
@@ -411,7 +422,10 @@ void rows_destroy(struct rows *r) {
         mem_free(mem, r->peer[i].refusal);
     }
     MAP_FOR(&r->segs, it) seg_destroy(it.value);
-    MAP_FOR(&r->objects, it) mem_free(mem, it.value);
+    MAP_FOR(&r->objects, it) {
+        mem_free(mem, ((struct object *)it.value)->cut);
+        mem_free(mem, it.value);
+    }
     MAP_FOR(&r->slots, it) mem_free(mem, it.value);
     map_fini(&r->segs);
     map_fini(&r->objects);

@@ -20,8 +20,8 @@ struct rows_port {
     struct msg *(*msg)(void *ctx, uint16_t type, uint32_t body_len); // body_len includes the envelope, which the hub fills
     // A call to another IOM's rows (MSG_RESOLVE, MSG_VERIFY): owns req; *reply to be freed
     err (*co_call)(void *ctx, iom_id to, struct msg *req, struct msg **reply);
-    // Makes a size >= end durable at the object's starter (or learns that it is): *durable_end is then what may harden. ERR_TRUNCATED, ERR_STALE: the
-    // object was cut or deleted meanwhile; the blocks will be discarded. May be this IOM itself.
+    // Makes a size >= end durable at the object's starter (or learns that it is): *durable_end is then what may harden. ERR_TRUNCATED, ERR_BUSY: the
+    // object was cut or deleted meanwhile; the blocks will be discarded. ERR_STALE: nobody knows it any more. May be this IOM itself.
     err (*co_end_durable)(void *ctx, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end);
     // Data of the object changed here (gathered, about once a second and at fsync/flush): mtime, change counter of the starter
     void (*touch)(void *ctx, struct handle h, uint64_t mtime_ns);

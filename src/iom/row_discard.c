@@ -124,9 +124,7 @@ static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, b
     o->truncates = MAX(o->truncates, truncates);
     o->durable_end = o->end_wanted = 0;
     o->cut_open = !gone && from_seg > 0; // until the zeroing that follows (name_truncate.c)
-    o->cut[o->cuts % ROW_CUTS].count = truncates;
-    o->cut[o->cuts % ROW_CUTS].from_seg = from_seg;
-    o->cuts++;
+    row_cut_add(o, truncates, from_seg);
     co_drop_all(o, from_seg);
     return co_sweep(o, from_seg);
 }

@@ -349,15 +349,26 @@ static void place_formed(struct pseg *p, struct update *u, struct runs *runs, st
     p->s.o->stored = true;
 }
 
-// What is frozen may grow while old parity is read or places are looked for; then both are done again for the rest.
+static bool old_parity_is_here(const struct pseg *p, row_mask rows) {
+    ROW_FOR(rows & ~p->s.clean.mask, b) if (p->s.spot[b].at) return false;
+    return true;
+}
+
+// What is frozen may grow, and segments may die, while old parity is read or places are looked for; then both are done again for the rest.
 static err co_form(struct round *v, struct runs *runs) {
     uint32_t blocks = 0;
     for (;;) {
         err e = co_old_parity(v);
         if (e != OK) return e;
         uint32_t need = 0;
-        for (uint32_t i = 0; i < v->len; i++) need += row_count(rows_taken(v->p[i]));
-        if (need == blocks) return OK;
+        bool here = true;
+        for (uint32_t i = 0; i < v->len; i++) {
+            row_mask rows = rows_taken(v->p[i]);
+            need += row_count(rows);
+            here = here && old_parity_is_here(v->p[i], rows);
+        }
+        if (here && need == blocks) return OK;
+        if (need == blocks) continue;
         row_runs_unalloc(v->r, runs);
         row_runs_free(v->r, runs);
         e = co_row_alloc(v->r, blocks = need, runs);

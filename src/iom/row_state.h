@@ -23,7 +23,8 @@ struct layer {
 struct spot { uint64_t at; uint32_t crc; }; // a place on disk; at 0 = the hole
 
 // ---- objects --------------------------------------------------------------------------------------------------------
-#define ROW_CUTS 8
+#define ROW_CUTS_MAX 4096u // more than a file can be cut in the time in which a broken stream is found out
+struct cut { uint32_t count; uint64_t from_seg; };
 struct object {
     struct rows *r;
     struct handle h;
@@ -35,8 +36,8 @@ struct object {
     bool asking_end;    // a task asks the starter for a durable end
     uint32_t truncates; // count of truncates
     uint64_t durable_end, end_wanted, mtime_ns, touched_since_ns;
-    struct { uint32_t count; uint64_t from_seg; } cut[ROW_CUTS]; // the last discards; what was said before them about what they cut is void
-    uint32_t cuts;
+    struct cut *cut; // discards, oldest first: what was said before them about what they cut is void. Each cuts less than the one before it: else that says nothing more
+    uint32_t cuts, cut_cap;
     struct list segs;      // seg.of_object: all in memory
     struct list unsettled; // dseg.unsettled: dirty or in flight
     struct list touched;   // rows.touched
@@ -176,6 +177,7 @@ struct object *row_object_find(struct rows *r, struct handle h); // NULL; not pi
 struct object *row_object(struct rows *r, struct handle h, const struct refmap *m); // pinned; new if need be
 void row_object_unpin(struct object *o);
 MUST_USE err co_row_object_load(struct object *o);
+void row_cut_add(struct object *o, uint32_t count, uint64_t from_seg);
 bool row_cut(const struct object *o, uint32_t count, uint64_t seg); // a message of this count about this segment is void
 struct seg *row_seg_find(struct rows *r, struct handle h, uint64_t n);
 struct dseg *row_dseg(struct object *o, uint64_t n, uint8_t k, iom_id p); // pinned

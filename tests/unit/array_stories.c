@@ -127,11 +127,67 @@ static void a_truncate_is_done_once(void **state) {
     story_end(&s);
 }
 
+// A write is on its way to P while the two cannot talk; the file is cut nine times, each time farther from its beginning, and grows again between. What of that write
+// comes after all is void: P once remembered eight cuts, and took it.
+static void many_cuts_over_a_delta_under_way(void **state) {
+    static struct story s;
+    struct client *c = s.c;
+    story_begin(&s, 1);
+    file_is_written(&s);
+    idle(&s, SEC(1));
+    const uint64_t stripe = geo_data(&s.file.map) * refmap_quantum(&s.file.map);
+    uint64_t off = stripe; // in the first stripe that all cuts but the first leave alone
+    struct place at = geo_locate(&s.file.map, off);
+    while (at.data.n == 0 || at.parity.n == 0) at = geo_locate(&s.file.map, off += refmap_quantum(&s.file.map)); // IOM 0 has to reach all
+    assert_int_equal(at.stripe, 1);
+    struct node *d = s.a->iom[at.data.n].node, *p = s.a->iom[at.parity.n].node;
+    world_cut_link(d, p, false);
+    write_begins(&c[0], off, 4096, 2);
+    idle(&s, MSEC(5));
+    for (unsigned i = 1; i <= 9; i++) {
+        truncates(&c[1], i * stripe);
+        truncates(&c[1], 16 * stripe);
+    }
+    world_heal_link(d, p);
+    ends(&c[0]);
+    does(&c[0], co_fsync);
+    writes(&c[0], off, 4096, 3);
+    does(&c[0], co_fsync);
+    reads(&c[0], off, 4096, 0, 3);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
+// A client has a file open and falls asleep; its session expires, the file is deleted, the array starts anew and knows nothing of it. Then the client wakes up and
+// writes. What it wrote was once kept for ever: no end could be made durable for it, and nobody told those who held it.
+static void a_write_to_what_is_forgotten(void **state) {
+    static struct story s;
+    struct client *c = s.c;
+    story_begin(&s, 1);
+    uint64_t free_before = free_blocks(&c[0]);
+    file_is_written(&s);
+    node_pause(c[1].node);
+    does(&c[0], co_close);
+    does(&c[0], co_unlink);
+    idle(&s, SEC(400));
+    assert_int_equal(free_blocks(&c[0]), free_before);
+    stopped_and_started(&s);
+    node_resume(c[1].node);
+    write_begins(&c[1], FILE_BYTES, 65536, 2);
+    until(&s, busy, &c[1]);
+    idle(&s, SEC(3));
+    assert_int_equal(free_blocks(&c[0]), free_before);
+    assert_int_equal(faults_of_check(&s), 0); // which has all IOMs settle what they hold
+    assert_int_equal(free_blocks(&c[0]), free_before);
+    story_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(straddle_4),  cmocka_unit_test(straddle_75), cmocka_unit_test(two_stops_1),
         cmocka_unit_test(two_stops_2), cmocka_unit_test(unlink_beside_truncate_power_cut),
         cmocka_unit_test(unlink_beside_truncate_one_dies), cmocka_unit_test(a_truncate_is_done_once),
+        cmocka_unit_test(many_cuts_over_a_delta_under_way), cmocka_unit_test(a_write_to_what_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,6 @@
 // Blocks that rot in unsettled rows, one story at a time: recovery gives them back from the others of their row, or
 // says that they are lost. It never ends a node for that, and nobody reads bytes that were not written.
 #include "iom/row_format.h"
-#include "sim/audit.h"
 #include "tests/unit/story.h"
 
 #define CHUNK KIB(64)
@@ -171,14 +170,6 @@ static void reads_eio(struct client *c, uint64_t off) {
     begins(c, co_read);
     until(c->story, busy, c);
     assert_int_equal(c->why, ERR_IO);
-}
-
-static uint64_t faults_of_check(struct story *s) {
-    struct oracle *o = oracle_create();
-    audit_rows(s->a, o);
-    uint64_t n = oracle_faults(o);
-    oracle_destroy(o);
-    return n;
 }
 
 static void whole_is(struct story *s, uint8_t first, uint8_t second, uint8_t third) {

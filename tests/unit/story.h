@@ -1,6 +1,7 @@
 // What stories of a whole array share: an array of four IOMs and two clients in the simulated world, what clients do, what the array does. One story at a time.
 #pragma once
 #include "sim/array.h"
+#include "sim/audit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,6 +184,15 @@ static inline void one_dies_and_is_back(struct story *s, uint8_t n) {
     for (uint8_t i = 0; i < s->a->ioms; i++) s->a->iom[i].serving = false;
     idle(s, MSEC(20));
     recovers(s);
+}
+
+static inline uint64_t faults_of_check(struct story *s) { // as `mendfs check` counts them, and what it finds on the way there
+    struct oracle *o = oracle_create();
+    audit_rows(s->a, o);
+    uint64_t n = oracle_faults(o);
+    if (n && getenv("STORY_TRACE")) fprintf(stderr, "check: %s\n", oracle_first_fault(o));
+    oracle_destroy(o);
+    return n;
 }
 
 // ---- begin and end
