@@ -17,6 +17,9 @@
 // old blocks are holes, the same rules. 3b: neither block is on disk: (b) keeps, (c) drops. 3c: D's alone: (b) keeps, (c) enters. 3d: both: (b) forward, (a).
 // 3e, 4c: the parity alone: (b) forward with D's block reconstructed. 4b: an entry at P whose block is not on disk: (b) keeps.
 //
+// Bad blocks (bit rot) beside all that: a row of which a participant has completed is settled, and goes forward whatever rotted; what deltas do not give, the
+// blocks of the whole row do; what is lost after all is recorded so that it does not read (resolve_gather.c). No phase fails for it.
+//
 // A second power cut anywhere finds a state that the same rules decide the same way: a row that went forward has all its blocks, or still lacks
 // at most the one; a row that was kept has no UPDATE at P.
 #include "iom/resolve.h"
