@@ -29,6 +29,7 @@
 #include "base/sum.h"
 #include "sim/audit.h"
 #include "sim/script.h"
+#include "store/format.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -71,6 +72,7 @@ struct shared { // by all processes of one script
     uint64_t moments[LEVELS], points, known, verified, failed, sectors_most;
     uint32_t at_risk; // changed sectors of the latest cut: the first child of a moment tells the others
     uint32_t told;
+    bool stopped; // by --seconds, before all was tried
     char failure[FAILURES_TOLD][768];
     uint64_t seen[SEEN_SLOTS];
 };
@@ -94,8 +96,9 @@ struct enumeration {
     struct oracle *oracle;
     struct stage stage;
     bool armed, cut_now, told_due;
-    uint64_t moment, messages, messages_seen; // messages of clients
-    uint32_t sector;                          // of the present cut, changed ones
+    uint64_t moment, messages, messages_seen;                           // messages of clients
+    uint32_t sector;                                                    // of the present cut, changed ones
+    uint8_t written[ARRAY_IOMS_MAX][STORE_BYTES_MIN / BLOCK_BYTES / 8]; // places, since the script began
 };
 
 static uint64_t wall_seconds(void) {
@@ -279,7 +282,8 @@ static void child_ended(struct enumeration *e, struct cut c, int status) {
 }
 
 static bool enough(const struct enumeration *e) {
-    return (e->first_only && e->shared->failed) || (e->end_wall_s && wall_seconds() >= e->end_wall_s);
+    if (e->end_wall_s && wall_seconds() >= e->end_wall_s) e->shared->stopped = true;
+    return e->shared->stopped || (e->first_only && e->shared->failed);
 }
 
 // In the child: true, the cut is made. In the parent: false, when the child has ended.
@@ -348,7 +352,7 @@ static bool fork_kinds(struct enumeration *e) {
 
 // ---- moments
 static bool of_interest(struct enumeration *e, const struct world_io *io) {
-    if (io->op == DISK_READ && e->messages == e->messages_seen) return false;
+    if (io && io->op == DISK_READ && e->messages == e->messages_seen) return false;
     e->messages_seen = e->messages;
     return true;
 }
@@ -358,9 +362,22 @@ static bool sampled_out(const struct enumeration *e) { // only cuts of recoverie
     return e->level && (e->moment + phase) % e->every != 0;
 }
 
-static void on_io(void *ctx, const struct world_io *io) {
-    struct enumeration *e = ctx;
-    if (!e->armed) return;
+// I5: the script is too short for a place to come round again, so each is written once, data or parity.
+static void write_seen(struct enumeration *e, const struct world_io *io) {
+    struct super_block sb;
+    if (io->op != DISK_WRITE || io->moment != WORLD_IO_SUBMITTED) return;
+    world_disk_peek(io->disk, 0, &sb, sizeof sb);
+    uint8_t *bits = e->written[world_disk_name(io->disk)[4] - '0'];
+    for (uint64_t b = io->off_bytes / BLOCK_BYTES; b < (io->off_bytes + io->len_bytes) / BLOCK_BYTES; b++) {
+        if (b < le64_get(sb.data_at)) continue; // superblock, maps, journal
+        if (bits[b / 8] >> b % 8 & 1)
+            oracle_fault(e->oracle, "%s: block %llu is written twice", world_disk_name(io->disk),
+                         (unsigned long long)b);
+        bits[b / 8] |= (uint8_t)(1u << b % 8);
+    }
+}
+
+static void moment_comes(struct enumeration *e, const struct world_io *io) { // io NULL: a client's
     e->moment++;
     if (e->replay) {
         if (e->level < e->path_len && e->path[e->level].moment == e->moment) cut_make(e, e->path[e->level]);
@@ -372,6 +389,18 @@ static void on_io(void *ctx, const struct world_io *io) {
         (void)fork_subsets(e);
     else
         (void)fork_kinds(e);
+}
+
+static void on_io(void *ctx, const struct world_io *io) {
+    struct enumeration *e = ctx;
+    if (e->armed && e->level == 0) write_seen(e, io);
+    if (e->armed) moment_comes(e, io);
+}
+
+static bool on_step(void *ctx) {
+    struct enumeration *e = ctx;
+    if (e->armed && e->level == 0) moment_comes(e, NULL);
+    return e->cut_now;
 }
 
 static void on_msg(void *ctx, struct node *from, struct node *to, const struct msg *m) {
@@ -432,7 +461,7 @@ static bool script_runs(struct enumeration *e) {
     if (!run_while(e, "the preparation", busy)) return false;
     world_run_until(e->world, world_now_ns(e->world) + REST_NS);
     tell(e, "the script begins");
-    e->armed = e->replay || e->depth > 0;
+    e->armed = true;
     stage_act(&e->stage);
     if (!run_while(e, "the end of the script", busy_uncut)) return false;
     if (!e->cut_now) (void)!world_run_while(e->world, uncut, e, world_now_ns(e->world) + TAIL_NS);
@@ -457,6 +486,7 @@ static void run_create(struct enumeration *e) {
     struct array_options a = {
         .ioms = e->ioms, .store_bytes = STORE_BYTES_MIN, .store = {.journal_bytes = MIB(1), .cache_bytes = MIB(1)}};
     a.rows = (struct rows_config){.cache_bytes = MIB(1), .credit_bytes = KIB(128), .flush_age_ns = MSEC(15)};
+    x.flush_max_ns = MSEC(3); // so that the flushes of one row's members end in any order
     x.on_io = on_io;
     x.on_msg = on_msg;
     x.ctx = e;
@@ -468,6 +498,8 @@ static void run_create(struct enumeration *e) {
     e->array->on_serving = on_serving;
     e->array->ctx = e;
     stage_create(&e->stage, e->array, e->oracle, e->script);
+    e->stage.on_step = on_step;
+    e->stage.ctx = e;
 }
 
 // Runs the script in the present process; children that it forks come back from here as well.
@@ -508,6 +540,7 @@ static void script_all(struct enumeration *e, struct totals *t) {
            (unsigned long long)s->points, (unsigned long long)s->known, (unsigned long long)s->verified,
            (unsigned long long)(s->moments[1] + s->moments[2]), (unsigned long long)s->sectors_most,
            (unsigned long long)s->failed, (unsigned long long)(wall_seconds() - begin));
+    if (s->stopped) printf("    stopped by --seconds before all was tried\n");
     tell_failures(s);
     fflush(stdout);
     t->points += s->points;
@@ -529,16 +562,23 @@ static int replay(struct enumeration *e) {
 // ---- the command line
 static int usage(const char *why) {
     fprintf(stderr, "mendfs-sim: %s\n", why);
-    fprintf(stderr, "usage: mendfs-sim --enumerate SCRIPT|all [--seed S] [--ioms N] [--bound K] [--depth D] [--every "
-                    "N] [--kinds KIND,...] [--first] [--seconds T]\n"
-                    "       mendfs-sim --enumerate SCRIPT [--seed S] [--ioms N] --at PATH [--trace]\n"
-                    "  --bound K   all subsets of up to K sectors at risk (6)      --depth D   cuts in a row (1); 0: "
-                    "only the script\n"
-                    "  --every N   cut a recovery at every N-th moment (1)         --kinds     power, power-live, "
-                    "kill, kill-live, power@, kill@ (all)\n"
-                    "  --first     end at the first failure                        --at PATH   replay one\nscripts:\n");
-    for (uint32_t i = 0; script_at(i); i++) fprintf(stderr, "  %-12s %s\n", script_at(i)->name, script_at(i)->what);
+    fprintf(stderr,
+            "usage: mendfs-sim --enumerate SCRIPT|all|list [--seed S] [--ioms N] [--bound K] [--depth D] [--every N]\n"
+            "                  [--kinds KIND,...] [--first] [--seconds T]\n"
+            "       mendfs-sim --enumerate SCRIPT [--seed S] [--ioms N] --at PATH [--trace]\n"
+            "  --bound K   all subsets of up to K sectors at risk (6)\n"
+            "  --depth D   cuts in a row (1); 0: only the script\n"
+            "  --every N   cut a recovery at every N-th moment (1)\n"
+            "  --kinds     power, power-live, kill, kill-live, power@, kill@ (all)\n"
+            "  --first     end at the first failure\n"
+            "  --seconds T wall-clock seconds after which no new crash point begins\n"
+            "  --at PATH   replay one\n");
     return 2;
+}
+
+static int list(void) {
+    for (uint32_t i = 0; script_at(i); i++) printf("%-12s %s\n", script_at(i)->name, script_at(i)->what);
+    return 0;
 }
 
 static bool number(const char *s, uint64_t least, uint64_t most, uint64_t *out) {
@@ -606,6 +646,7 @@ int enumerate_main(int argc, char **argv) {
     }
     if (optind < argc) return usage("there is an argument too many");
     if (!script) return usage("--enumerate takes the name of a script, or all");
+    if (!strcmp(script, "list")) return list();
     if (strcmp(script, "all") && !(e.script = script_find(script)))
         return usage("--enumerate takes the name of a script, or all");
     if (at && (!e.script || !path_of(at, &e)))

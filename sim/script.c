@@ -5,23 +5,26 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const struct handle ANY = {.index = HANDLE_INDEX_END -
-                                           1}; // an object that is being made: nobody knows its handle yet
+// An object that is being made: nobody knows its handle yet.
+static const struct handle ANY = {.index = HANDLE_INDEX_END - 1};
 
 static struct env *actor_env(struct actor *a) {
     return node_env(a->node);
 }
-static void step(struct actor *a) {
-    a->stage->progress++;
-}
-
-static void must(struct actor *a, const char *what, err e) {
-    step(a);
-    if (e) oracle_fault(a->stage->oracle, "client %u: %s failed: %s", a->n, what, err_text(e));
-}
 
 void co_pause(struct actor *a, uint64_t ns) {
     co_sleep_until(actor_env(a), env_now_ns(actor_env(a)) + ns, "script: a pause");
+}
+
+static void co_step(struct actor *a) {
+    struct stage *s = a->stage;
+    s->progress++;
+    if (s->on_step && s->on_step(s->ctx)) co_pause(a, 1); // who died of it does nothing more
+}
+
+static void co_must(struct actor *a, const char *what, err e) {
+    if (e) oracle_fault(a->stage->oracle, "client %u: %s failed: %s", a->n, what, err_text(e));
+    co_step(a);
 }
 
 // ---- files
@@ -40,14 +43,14 @@ void co_file_make(struct actor *a, uint32_t file, uint8_t dir, const char *name)
     err e = co_mx_create(a->mx, &op, a->stage->dir[dir], name, S_IFREG | 0644, MX_O_CREATE, &a->open[file], &at);
     if (!e) a->stage->file[file].h = at.handle;
     if (!e) e = co_mx_fsyncdir(a->mx, &sync, a->stage->dir[dir]);
-    must(a, "a create", e);
+    co_must(a, "a create", e);
 }
 
 static void co_policy(struct actor *a, struct handle h, const char *what, const char *value) {
     struct mx_op op = {0};
     char name[64];
     snprintf(name, sizeof name, "user.mendfs.%s", what);
-    must(a, "setting a policy", co_mx_setxattr(a->mx, &op, h, name, value, (uint32_t)strlen(value), 0));
+    co_must(a, "setting a policy", co_mx_setxattr(a->mx, &op, h, name, value, (uint32_t)strlen(value), 0));
 }
 
 void co_file_policy(struct actor *a, uint32_t file, const char *what, const char *value) {
@@ -73,13 +76,13 @@ void co_file_write(struct actor *a, uint32_t file, uint64_t off, uint32_t len, u
     struct buf *b = buf_new(actor_env(a)->mem, len);
     fill_thin(b->data, off, len, byte);
     struct owrite w = {.off = off, .len = len, .data = b->data};
-    step(a);
+    co_step(a);
     ofile_write_begin(of, &w);
     if (!e) e = co_mx_write(a->mx, &op, a->open[file], off, (struct slice){b, 0, len});
     ofile_write_end(of, &w, e == OK);
     if (!e && a->stage->file[file].tough && w.crash == oracle_crashes(a->stage->oracle))
         ofile_fsync_end(of, ofile_fsync_begin(of), true);
-    must(a, "a write", e);
+    co_must(a, "a write", e);
     buf_unref(b);
 }
 
@@ -88,10 +91,10 @@ void co_file_sync(struct actor *a, uint32_t file) {
     struct mx_op op = {0};
     err e = co_open(a, file);
     struct ofsync *s = ofile_fsync_begin(of);
-    step(a);
+    co_step(a);
     if (!e) e = co_mx_fsync(a->mx, &op, a->open[file], false);
     ofile_fsync_end(of, s, e == OK);
-    must(a, "an fsync", e == ERR_IO && oracle_may_tell_eio(a->stage->oracle) ? OK : e);
+    co_must(a, "an fsync", e == ERR_IO && oracle_may_tell_eio(a->stage->oracle) ? OK : e);
 }
 
 void co_file_cut(struct actor *a, uint32_t file, uint64_t size) {
@@ -99,11 +102,11 @@ void co_file_cut(struct actor *a, uint32_t file, uint64_t size) {
     struct ofile *of = a->stage->file[file].of;
     struct mx_op op = {0};
     struct attr at;
-    step(a);
+    co_step(a);
     ofile_truncate_begin(of, size);
     err e = co_mx_setattr(a->mx, &op, a->stage->file[file].h, &set, &at);
     ofile_truncate_end(of, size, e == OK);
-    must(a, "a truncate", e);
+    co_must(a, "a truncate", e);
 }
 
 // ---- names. After a crash a client of names stops: what it did before may be undone, and the next step would stand on
@@ -129,20 +132,20 @@ static struct handle place_dir(const struct stage *s, uint32_t p) {
     return s->dir[s->place[p].dir];
 }
 
-static void made(struct actor *a, uint32_t place, err e, struct handle h) {
+static void co_made(struct actor *a, uint32_t place, err e, struct handle h) {
     if (!e) a->stage->state[a->stage->states - 1].at[place] = h;
-    must(a, "making a name", e);
+    co_must(a, "making a name", e);
 }
 
 void co_name_dir(struct actor *a, uint8_t dir, uint32_t place) {
     struct mx_op op = {0};
     struct attr at = {0};
     if (crashed(a)) return;
-    step(a);
+    co_step(a);
     state_next(a->stage)->at[place] = ANY;
     err e = co_mx_mkdir(a->mx, &op, place_dir(a->stage, place), a->stage->place[place].name, S_IFDIR | 0755, &at);
     a->stage->dir[dir] = at.handle;
-    made(a, place, e, at.handle);
+    co_made(a, place, e, at.handle);
 }
 
 void co_name_file(struct actor *a, uint32_t file, uint32_t place) {
@@ -151,25 +154,25 @@ void co_name_file(struct actor *a, uint32_t file, uint32_t place) {
     struct attr at = {0};
     bool link = s->file[file].h.index != 0;
     if (crashed(a)) return;
-    step(a);
+    co_step(a);
     state_next(s)->at[place] = link ? s->file[file].h : ANY;
     err e = link ? co_mx_link(a->mx, &op, s->file[file].h, place_dir(s, place), s->place[place].name, &at)
                  : co_mx_create(a->mx, &op, place_dir(s, place), s->place[place].name, S_IFREG | 0644, MX_O_CREATE,
                                 &a->open[file], &at);
     if (!e) s->file[file].h = at.handle;
-    made(a, place, e, at.handle);
+    co_made(a, place, e, at.handle);
 }
 
 void co_name_move(struct actor *a, uint32_t from, uint32_t to) {
     struct stage *s = a->stage;
     struct mx_op op = {0};
     if (crashed(a)) return;
-    step(a);
+    co_step(a);
     struct names_state *n = state_next(s);
     n->at[to] = n->at[from];
     n->at[from] = (struct handle){0};
-    must(a, "a rename",
-         co_mx_rename(a->mx, &op, place_dir(s, from), s->place[from].name, place_dir(s, to), s->place[to].name, 0));
+    co_must(a, "a rename",
+            co_mx_rename(a->mx, &op, place_dir(s, from), s->place[from].name, place_dir(s, to), s->place[to].name, 0));
 }
 
 void co_name_drop(struct actor *a, uint32_t place) {
@@ -177,12 +180,12 @@ void co_name_drop(struct actor *a, uint32_t place) {
     struct mx_op op = {0}, op2 = {0};
     bool dir = false;
     if (crashed(a)) return;
-    step(a);
+    co_step(a);
     for (uint32_t d = 1; d < SCRIPT_DIRS; d++) dir |= handle_eq(s->dir[d], s->state[s->states - 1].at[place]);
     state_next(s)->at[place] = (struct handle){0};
-    must(a, "removing a name",
-         dir ? co_mx_rmdir(a->mx, &op, place_dir(s, place), s->place[place].name)
-             : co_mx_unlink(a->mx, &op2, place_dir(s, place), s->place[place].name));
+    co_must(a, "removing a name",
+            dir ? co_mx_rmdir(a->mx, &op, place_dir(s, place), s->place[place].name)
+                : co_mx_unlink(a->mx, &op2, place_dir(s, place), s->place[place].name));
 }
 
 void co_places_sync(struct actor *a) {
@@ -190,14 +193,14 @@ void co_places_sync(struct actor *a) {
     uint32_t upto = s->states - 1;
     err e = OK;
     if (crashed(a)) return;
-    step(a);
+    co_step(a);
     for (uint32_t d = 0; d < SCRIPT_DIRS && !e; d++) {
         struct mx_op op = {0};
         if (s->dir[d].index) e = co_mx_fsyncdir(a->mx, &op, s->dir[d]);
         if (e == ERR_STALE) e = OK; // it was removed
     }
     if (!e && !crashed(a)) s->durable = upto;
-    must(a, "an fsync of directories", e);
+    co_must(a, "an fsync of directories", e);
 }
 
 // ---- looking
@@ -223,7 +226,7 @@ static void co_look_at_names(struct actor *a, struct names_state *seen) {
         struct attr at;
         err e = s->dir[s->place[p].dir].index ? co_mx_lookup(a->mx, &op, place_dir(s, p), s->place[p].name, &at)
                                               : ERR_NOENT;
-        if (e && e != ERR_NOENT && e != ERR_STALE) must(a, "a lookup", e); // stale: its directory is gone
+        if (e && e != ERR_NOENT && e != ERR_STALE) co_must(a, "a lookup", e); // stale: its directory is gone
         if (!e) seen->at[p] = at.handle;
         size_t n = strlen(told);
         snprintf(told + n, sizeof told - n, " %s=%u/%llx", s->place[p].name, seen->at[p].starter,
@@ -258,7 +261,7 @@ static void co_look_at_file(struct actor *a, uint32_t file) {
         if (!e) ofile_read(of, off, len, got, p);
     }
     mem_free(actor_env(a)->mem, p);
-    must(a, "reading a file at the end", e);
+    co_must(a, "reading a file at the end", e);
 }
 
 static void co_look(struct actor *a) {
@@ -274,7 +277,7 @@ static void co_start_mx(struct actor *a) {
     struct mx_config c = array_mx_config(a->stage->array);
     struct mx_op op = {0};
     a->mx = mx_create(actor_env(a), &c);
-    must(a, "starting its MX", co_mx_start(a->mx, &op));
+    co_must(a, "starting its MX", co_mx_start(a->mx, &op));
 }
 
 static void prepare_main(void *arg) {

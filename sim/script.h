@@ -38,6 +38,8 @@ struct stage { // one run of one script
     const struct script *script;
     struct actor actor[SCRIPT_ACTORS], looker; // the looker comes when all is over and sees what there is
     uint64_t progress;                         // operations begun and ended, of all actors
+    bool (*on_step)(void *ctx);                // one of these; true: a crash came of it. May be NULL
+    void *ctx;
     struct handle dir[SCRIPT_DIRS];            // dir[0] is the root
     struct {
         struct ofile *of;

@@ -43,6 +43,16 @@ static void co_row_second(struct actor *a) {
     co_file_sync(a, 0);
 }
 
+// Both members freeze for the same version of the row.
+static void co_pair(struct actor *a) {
+    co_file_write(a, 0, 0, BLOCK_BYTES, 3);
+    co_file_write(a, 0, CHUNK, BLOCK_BYTES, 4);
+    co_file_sync(a, 0);
+    co_file_write(a, 0, 0, BLOCK_BYTES, 5);
+    co_file_write(a, 0, CHUNK, BLOCK_BYTES, 6);
+    co_file_sync(a, 0);
+}
+
 static void co_fresh_row_first(struct actor *a) {
     co_file_write(a, 0, 0, BLOCK_BYTES, 3);
     co_file_sync(a, 0);
@@ -230,6 +240,7 @@ static const struct script scripts[] = {
      "two clients write over two blocks of one row, each with fsync",
      co_one_block,
      {co_row_first, co_row_second}},
+    {"pair", "two blocks of one row are written over, one fsync for both, twice", co_one_block, {co_pair}},
     {"fresh-row",
      "two clients write blocks of one row that were never written",
      co_empty_file,
