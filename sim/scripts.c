@@ -83,6 +83,18 @@ static void co_twice_second(struct actor *a) {
     co_file_sync(a, 0);
 }
 
+// Writes of a few bytes to one block: one frozen, on its way to disk, the next ones on top of it.
+static void co_bytes_first(struct actor *a) {
+    co_file_write(a, 0, 0, 8, 3);
+    co_file_sync(a, 0);
+}
+static void co_bytes_second(struct actor *a) {
+    co_pause(a, USEC(600));
+    co_file_write(a, 0, BLOCK_BYTES - 8, 8, 4);
+    co_pause(a, USEC(200));
+    co_file_write(a, 0, BLOCK_BYTES - 16, 8, 5);
+}
+
 // Nobody asks for it: what is written goes to disk by its age; the neighbour's fsync comes in between.
 static void co_aged_first(struct actor *a) {
     for (uint8_t i = 0; i < 3; i++) {
@@ -250,6 +262,10 @@ static const struct script scripts[] = {
      "a block is written over again and again before it is settled",
      co_one_block,
      {co_twice_first, co_twice_second}},
+    {"bytes",
+     "a few bytes of a block are written while others of it are on their way to disk",
+     co_one_block,
+     {co_bytes_first, co_bytes_second}},
     {"aged", "writes that nobody fsyncs, and a neighbour's fsync", co_one_block, {co_aged_first, co_aged_second}},
     {"parts", "parts of blocks, over the bounds of blocks and chunks", co_three_blocks, {co_parts}},
     {"cut", "a truncate in the middle of a block that is on its way to disk", co_three_blocks, {co_cut, co_cut_beside}},
