@@ -7,8 +7,10 @@
 //   1  (b) every P decides its UPDATEs: a participant *has* its block of a row if its CHUNK is at the version named, or its UPDATE is and the block's checksum
 //          matches. P's own block there and at most one participant without: the row rolls forward; the one without gets its block reconstructed:
 //          parity new xor parity old xor the other participants' deltas. Else P keeps the old parity for that row. Then (a) again, for what went forward.
-//   2  what was put aside at a stop comes back: D's second layer over its first; deltas that P held of a D become that D's UPDATE, if it has not got them
-//   3  what was hardened at a stop and reaches beyond the durable end: the starter makes that end durable, or says it was cut; then it is dropped
+//   2  what was put aside at a stop comes back: deltas that P held of a D become that D's UPDATE, if it has not got them. What was held open lies over what was
+//      held frozen: where that is lost on both sides, it goes as well.
+//   3  D's second layer over its first, now that this has what P held: a row whose second block is lost keeps what P knew of it. Then what was hardened at
+//      a stop and reaches beyond the durable end: the starter makes that end durable, or says it was cut; then it is dropped
 //   4  (c) the UPDATEs that the parity still does not include enter it together, as an ordinary next version with an UPDATE of its own at P. Blocks that
 //          never came to disk are dropped.
 //   5  no UPDATE is left anywhere
@@ -188,21 +190,14 @@ static err co_complete_own(struct rows *r, const struct todo *t) { return is_fir
 
 // ---- phase 2 --------------------------------------------------------------------------------------------------------
 
-static err co_layers_fn(struct dseg *d, const struct todo *t) {
-    co_lock(d->s.r->env, &d->s.lock, "resolve: segment");
-    err e = co_row_seg_load(&d->s);
-    if (e == OK) e = co_resolve_layers(d);
-    co_unlock(d->s.r->env, &d->s.lock);
-    return e;
-}
-static err co_layers_own(struct rows *r, const struct todo *t) { return is_second(t) ? co_with_dseg(r, t, co_layers_fn) : OK; }
-
-static err co_send_held(struct rows *r, const struct todo *t, struct object *o) {
+// *bad: rows of it that are not on disk here.
+static err co_send_held(struct rows *r, const struct todo *t, struct object *o, row_mask *bad) {
     uint8_t k = (t->number >> ROW_KEY_HELD_K_SHIFT) & 15;
     uint64_t seg = t->number & ROW_KEY_SEG;
     row_mask good;
     struct msg *reply = NULL;
     err e = co_resolve_good(r, &t->u, &good);
+    *bad = t->u.rows & (row_mask)~good;
     if (e != OK || !good) return e;
     struct contents c = {buf_new(r->env->mem, row_count(good) * BLOCK_BYTES), good};
     struct block_io io[ROWS_MAX];
@@ -216,10 +211,50 @@ static err co_send_held(struct rows *r, const struct todo *t, struct object *o) 
     return e;
 }
 
+// Of `rows` those that D has neither settled nor on disk at that version.
+static err co_lacking(struct rows *r, const struct todo *t, struct object *o, row_mask rows, row_mask *lacking) {
+    uint8_t k = (t->number >> ROW_KEY_HELD_K_SHIFT) & 15;
+    uint64_t seg = t->number & ROW_KEY_SEG;
+    struct req_resolve q = {.op = RESOLVE_STATE, .k = k, .seg = le64_of(seg)};
+    struct resolve_state st;
+    struct msg *reply;
+    err e = co_resolve_call(r, resolve_member(o, seg, k), o, &q, NULL, &reply);
+    if (e != OK) return e;
+    if (reply->body_len == sizeof st) memcpy(&st, reply->body, sizeof st);
+    else e = ERR_FORMAT;
+    msg_free(reply);
+    if (e != OK) return e;
+    row_mask good = le64_get(st.update_version) >= t->u.version ? le16_get(st.good_rows) : 0;
+    *lacking = rows & (row_mask)~good;
+    ROW_FOR(rows, b) if (le64_get(st.version[b]) >= t->u.version) *lacking &= (row_mask)~(1u << b);
+    return OK;
+}
+
+// Rows that were held frozen and are lost here and at D: what was held open over them has lost its base.
+static err co_trim_open(struct rows *r, const struct todo *t, struct object *o, row_mask bad, struct batch *batch) {
+    struct update open;
+    row_mask lost = 0;
+    uint64_t number = t->number | ROW_KEY_HELD_OPEN;
+    struct key k = row_key(KIND_UPDATE, t->h, number);
+    err e = co_row_update_get(r, t->h, number, &open);
+    if (e == OK) e = co_lacking(r, t, o, bad & open.rows, &lost);
+    if (e != OK || !lost) return e == ERR_NOENT ? OK : e;
+    row_batch_free(batch, open.spot, lost);
+    open.rows &= (row_mask)~lost;
+    if (open.rows) row_batch_update(batch, t->h, number, &open);
+    else batch_del(batch, TREE_LOCAL, &k);
+    return OK;
+}
+
 // model: R_DROP_HELD
-static err co_drop_held(struct rows *r, const struct todo *t) {
+static err co_drop_held(struct rows *r, const struct todo *t, struct object *o, row_mask bad) {
     struct batch *batch = batch_new(r->store);
     struct key k = row_key(KIND_UPDATE, t->h, t->number);
+    err e = bad && !(t->number & ROW_KEY_HELD_OPEN) ? co_trim_open(r, t, o, bad, batch) : OK;
+    if (e != OK) {
+        batch_drop(batch);
+        return e;
+    }
     row_batch_free(batch, t->u.spot, t->u.rows);
     batch_del(batch, TREE_LOCAL, &k);
     batch_urgent(batch);
@@ -227,24 +262,42 @@ static err co_drop_held(struct rows *r, const struct todo *t) {
     return co_batch_commit(batch, &at);
 }
 
+static err co_held_one(struct rows *r, const struct todo *t) {
+    struct object *o;
+    row_mask bad = 0;
+    err e = co_resolve_object(r, t->h, &o);
+    if (e != OK) return e;
+    e = co_send_held(r, t, o, &bad);
+    if (e == OK) e = co_drop_held(r, t, o, bad);
+    row_object_unpin(o);
+    return e;
+}
+
 // In the order of the keys: what was frozen before what was open, of the same member.
 static err co_held_own(struct rows *r) {
     struct work w = {.r = r};
     err e = co_find(&w);
     for (uint32_t i = 0; i < w.len && e == OK; i++) {
-        struct object *o;
-        if (!is_held(&w.v[i])) continue;
-        e = co_resolve_object(r, w.v[i].h, &o);
-        if (e != OK) break;
-        e = co_send_held(r, &w.v[i], o);
-        if (e == OK) e = co_drop_held(r, &w.v[i]);
-        row_object_unpin(o);
+        struct todo *t = &w.v[i];
+        if (!is_held(t)) continue;
+        if (t->number & ROW_KEY_HELD_OPEN) e = co_row_update_get(r, t->h, t->number, &t->u); // it may have been trimmed
+        if (e == OK) e = co_held_one(r, t);
+        else if (e == ERR_NOENT) e = OK;
     }
     mem_free(r->env->mem, w.v);
     return e;
 }
 
 // ---- phase 3 --------------------------------------------------------------------------------------------------------
+
+static err co_layers_fn(struct dseg *d, const struct todo *t) {
+    co_lock(d->s.r->env, &d->s.lock, "resolve: segment");
+    err e = co_row_seg_load(&d->s);
+    if (e == OK) e = co_resolve_layers(d);
+    co_unlock(d->s.r->env, &d->s.lock);
+    return e;
+}
+static err co_layers_own(struct rows *r, const struct todo *t) { return is_second(t) ? co_with_dseg(r, t, co_layers_fn) : OK; }
 
 static err co_end_fn(struct dseg *d, const struct todo *t) {
     struct rows *r = d->s.r;
@@ -280,10 +333,10 @@ static err co_phase(struct rows *r, uint32_t phase) {
         case 1:
             e = co_each(r, co_decide_own);
             return e == OK ? co_each(r, co_complete_own) : e;
-        case 2:
+        case 2: return co_held_own(r);
+        case 3:
             e = co_each(r, co_layers_own);
-            return e == OK ? co_held_own(r) : e;
-        case 3: return co_each(r, co_end_own);
+            return e == OK ? co_each(r, co_end_own) : e;
         case 4: return co_each(r, co_enter_own);
         case 5: return co_each(r, co_none_left);
         default: return ERR_INVAL;
