@@ -45,14 +45,18 @@ static void look_main(void *arg) {
     l->over = true;
 }
 
-static struct look look_at(struct story *s, uint8_t iom, uint8_t kind) {
+static struct look look_at_number(struct story *s, uint8_t iom, uint8_t kind, uint64_t number) {
     uint8_t id[HANDLE_BYTES];
     handle_put(id, s->file.handle);
-    struct look l = {.s = s, .node = s->a->iom[iom].node, .iom = &s->a->iom[iom], .key = key_make(kind, id, 0)};
+    struct look l = {.s = s, .node = s->a->iom[iom].node, .iom = &s->a->iom[iom], .key = key_make(kind, id, number)};
     node_start(l.node, look_main, &l);
     until(s, looking, &l);
     node_crash(l.node);
     return l;
+}
+
+static struct look look_at(struct story *s, uint8_t iom, uint8_t kind) {
+    return look_at_number(s, iom, kind, 0);
 }
 
 static bool has_update(struct story *s, uint8_t iom) {
@@ -316,6 +320,79 @@ static void old_block_is_bad_under_what_was_held(void **state) {
 }
 
 #define T(f) cmocka_unit_test(f)
+// ---- what was put aside at a stop: layers over layers, of which one is lost
+// Stripe 2, whose D1 is IOM 3, no voter: its disk hangs, so the version that P has in flight waits for it while the others
+// agree on a stop. D0 has frozen A over that, and has B, which both know of, on top.
+#define LAID_SEG 2u
+#define LAID (LAID_SEG * 3 * CHUNK)
+
+static struct row two_layers(struct story *s, bool first_hangs) {
+    quiet_row(s);
+    struct row r = {.p = geo_locate(&s->file.map, LAID).parity.n};
+    for (unsigned k = 0; k < 3; k++) r.d[k] = geo_locate(&s->file.map, LAID + k * CHUNK).data.n;
+    assert_int_equal(r.d[1], 3);
+    starts(s);
+    writes(&s->c[0], LAID + CHUNK, 4096, 4);
+    world_disk_hang(world_disk_find(s->w, s->a->iom[r.d[1]].disk), true);
+    idle(s, SEC(1));
+    writes(&s->c[0], LAID, 8, 2);
+    world_disk_hang(world_disk_find(s->w, s->a->iom[r.d[0]].disk), first_hangs);
+    idle(s, SEC(1)); // frozen, by age
+    writes(&s->c[0], LAID + 4088, 8, 3);
+    idle(s, MSEC(20));
+    return r;
+}
+static bool keep_nothing(void *ctx, const struct world_sector *sector) {
+    (void)ctx;
+    (void)sector;
+    return false;
+}
+static struct look put_aside(struct story *s, uint8_t iom, uint64_t which) {
+    return look_at_number(s, iom, KIND_UPDATE, LAID_SEG | which);
+}
+static void stops_and_rots(struct story *s, struct row r, uint8_t iom, uint64_t which) {
+    idle(s, SEC(5)); // a member is missed, the others have put aside what they hold
+    node_crash(s->a->iom[iom].node);
+    world_disk_hang(world_disk_find(s->w, s->a->iom[r.d[1]].disk), false);
+    struct look l = put_aside(s, iom, which);
+    assert_true(l.len > sizeof(struct row_update));
+    place_rots(s, iom, l.val + sizeof(struct row_update));
+}
+
+// D0 has lost A and B, and P has lost A: B alone, over the block before A, was never anybody's content.
+static void held_open_over_lost_frozen(void **state) {
+    static struct story s;
+    struct row r = two_layers(&s, true);
+    struct sim_iom *d0 = &s.a->iom[r.d[0]];
+    world_keep_sectors(s.w, keep_nothing, NULL);
+    node_power_cut(d0->node);
+    world_keep_sectors(s.w, NULL, NULL);
+    world_disk_hang(world_disk_find(s.w, d0->disk), false);
+    stops_and_rots(&s, r, r.p, ROW_KEY_HELD);
+    assert_true(put_aside(&s, r.p, ROW_KEY_HELD | ROW_KEY_HELD_OPEN).len != 0);
+    assert_int_equal(put_aside(&s, r.d[0], 0).len, 0);
+    recovers(&s);
+    recovery_is_told(&s.c[0]);
+    reads(&s.c[0], LAID, 4096, 0, 1);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
+// D0 has A; what it put aside at the stop, A and B, is lost. P has B.
+static void second_layer_is_lost(void **state) {
+    static struct story s;
+    struct row r = two_layers(&s, false);
+    node_crash(s.a->iom[r.d[2]].node);
+    stops_and_rots(&s, r, r.d[0], ROW_KEY_SECOND);
+    recovers(&s);
+    recovery_is_told(&s.c[0]);
+    reads(&s.c[0], LAID + 4088, 8, 0, 3);
+    reads(&s.c[0], LAID, 8, 0, 2);
+    reads(&s.c[0], LAID + 8, 4080, 0, 1);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(completed_beside_rot),
@@ -328,6 +405,8 @@ int main(void) {
         T(old_block_is_bad_when_a_row_enters),
         T(old_block_and_another_are_bad_when_a_row_enters),
         T(old_block_is_bad_under_what_was_held),
+        T(held_open_over_lost_frozen),
+        T(second_layer_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
