@@ -29,13 +29,13 @@ static void add_data(struct holds *h, struct dseg *d) {
     add(h, &d->s, d->s.n | (d->state == D_IDLE ? 0 : ROW_KEY_SECOND), &d->dirty, d->version + 2, end, d->k);
 }
 
-static void add_parity(struct holds *h, struct pseg *p) {
+static void add_parity(struct holds *h, struct pseg *p, bool open_ones) {
     for (uint8_t k = 0; k < p->n; k++) {
         uint64_t number = p->s.n | ROW_KEY_HELD | (uint64_t)k << ROW_KEY_HELD_K_SHIFT;
         struct acc *frozen = p->frozen[k], *open = p->open[k];
         bool on_disk = frozen && frozen->taken && p->state == P_SETTLING; // at all participants
-        if (frozen && !on_disk) add(h, &p->s, number, &frozen->l, frozen->version, 0, k);
-        if (open) add(h, &p->s, number | ROW_KEY_HELD_OPEN, &open->l, open->version - 1, open->end, k);
+        if (!open_ones && frozen && !on_disk) add(h, &p->s, number, &frozen->l, frozen->version, 0, k);
+        if (open_ones && open) add(h, &p->s, number | ROW_KEY_HELD_OPEN, &open->l, open->version - 1, open->end, k);
     }
 }
 
@@ -70,13 +70,14 @@ static err co_put(struct holds *h, uint32_t from, uint32_t to) {
     return e;
 }
 
+// What was open at P lies over what was frozen, so that is on disk first.
 // model: STOP_HOLD
-static err co_hold(struct rows *r) {
+static err co_hold(struct rows *r, bool open_ones) {
     struct holds h = {.r = r};
     MAP_FOR(&r->segs, it) {
         struct seg *s = it.value;
-        if (s->role == ROW_DATA) add_data(&h, row_d(s));
-        else if (!mutant(MUTANT_HELD)) add_parity(&h, row_p(s));
+        if (s->role == ROW_PARITY && !mutant(MUTANT_HELD)) add_parity(&h, row_p(s), open_ones);
+        if (s->role == ROW_DATA && !open_ones) add_data(&h, row_d(s));
     }
     err e = OK;
     for (uint32_t i = 0; i < h.len && e == OK; i++) {
@@ -84,7 +85,7 @@ static err co_hold(struct rows *r) {
         h.v[i].u.truncates = h.v[i].s->o->truncates;
     }
     for (uint32_t i = 0; i < h.len && e == OK; i += HOLD_RECORDS) e = co_put(&h, i, MIN(i + HOLD_RECORDS, h.len));
-    if (e == OK) e = co_store_sync(r->store, store_now(r->store));
+    if (e == OK && (h.len || !open_ones)) e = co_store_sync(r->store, store_now(r->store));
     mem_free(r->env->mem, h.v);
     return e;
 }
@@ -104,7 +105,8 @@ err co_rows_stop(struct rows *r, bool harden) {
     wake_everybody(r);
     while (r->tasks > 0 || r->inside > 0) co_wait(r->env, &r->stop_q, "rows: stopping");
     if (!harden || r->broken != OK) return r->broken;
-    err e = co_hold(r);
+    err e = co_hold(r, false);
+    if (e == OK) e = co_hold(r, true);
     if (e != OK) LOG(r->env, TRACE_ERROR, "rows: what memory held could not be hardened: %s", err_text(e));
     return e;
 }
