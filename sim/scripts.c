@@ -70,29 +70,32 @@ static void co_append_twice(struct actor *a) {
     co_file_sync(a, 0);
 }
 
-// The second write comes while the first is on its way to disk.
+// The second write comes while the first is on its way to disk: for the other client's fsync. All writes are one
+// client's: of two that wait through one recovery, either may be the last.
 static void co_twice_first(struct actor *a) {
     co_file_write(a, 0, 0, BLOCK_BYTES, 3);
-    co_file_sync(a, 0);
-}
-static void co_twice_second(struct actor *a) {
     co_pause(a, USEC(600));
     co_file_write(a, 0, 0, BLOCK_BYTES, 4);
     co_pause(a, USEC(400));
     co_file_write(a, 0, 0, BLOCK_BYTES, 5);
     co_file_sync(a, 0);
 }
+static void co_twice_second(struct actor *a) {
+    co_pause(a, USEC(400));
+    co_file_sync(a, 0);
+}
 
 // Writes of a few bytes to one block: one frozen, on its way to disk, the next ones on top of it.
 static void co_bytes_first(struct actor *a) {
     co_file_write(a, 0, 0, 8, 3);
-    co_file_sync(a, 0);
-}
-static void co_bytes_second(struct actor *a) {
     co_pause(a, USEC(600));
     co_file_write(a, 0, BLOCK_BYTES - 8, 8, 4);
     co_pause(a, USEC(200));
     co_file_write(a, 0, BLOCK_BYTES - 16, 8, 5);
+}
+static void co_bytes_second(struct actor *a) {
+    co_pause(a, USEC(400));
+    co_file_sync(a, 0);
 }
 
 // Nobody asks for it: what is written goes to disk by its age; the neighbour's fsync comes in between.
