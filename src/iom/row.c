@@ -288,6 +288,9 @@ void row_cache_trim(struct rows *r) {
     }
 }
 
+// Its record is about to go: a reader must not bring back what was discarded, nor its places.
+static bool swept(const struct seg *s) { return s->o->sweeping && s->n >= s->o->sweep_from; }
+
 err co_row_seg_load(struct seg *s) {
     if (s->loaded) return OK;
     uint8_t val[RECORD_BYTES_MAX];
@@ -296,7 +299,7 @@ err co_row_seg_load(struct seg *s) {
     err e = co_tree_get(s->r->store, TREE_LOCAL, &k, val, sizeof val, &len);
     if (e != OK && e != ERR_NOENT) return e;
     if (s->loaded || s->dead) return OK; // another was quicker, or it is cut off
-    if (e == OK) e = row_chunk_decode(s, val, len);
+    if (e == OK && !swept(s)) e = row_chunk_decode(s, val, len);
     else e = OK;
     if (e != OK) return e;
     s->loaded = true;

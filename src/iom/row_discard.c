@@ -1,7 +1,8 @@
 // Discard: every segment from some number on is dropped, updates under way included, durably, with the object's new count of truncates; and zero.
 //
 // What is in memory is first marked dead, so that nothing new begins; what works on it (a round, the settler) is waited for; then its memory is given
-// back. Then the records go, in batches of bounded size, the count with the last: a discard cut short by a crash is repeated by the starter's recovery.
+// back. Then the records go, in batches of bounded size, the count with the last: a discard cut short by a crash is repeated by the starter's recovery. Who looks
+// at these segments meanwhile finds nothing (row.c, swept).
 #include "iom/row_state.h"
 
 #define RECORDS_A_BATCH 200u
@@ -125,8 +126,12 @@ static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, b
     o->durable_end = o->end_wanted = 0;
     o->cut_open = !gone && from_seg > 0; // until the zeroing that follows (name_truncate.c)
     row_cut_add(o, truncates, from_seg);
+    o->sweeping = true;
+    o->sweep_from = from_seg;
     co_drop_all(o, from_seg);
-    return co_sweep(o, from_seg);
+    e = co_sweep(o, from_seg);
+    o->sweeping = e != OK;
+    return e;
 }
 
 err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone) {

@@ -32,10 +32,11 @@ struct object {
     bool loaded;        // CNODE2 has been looked for
     bool stored;        // CNODE2 is in the tree with this count
     bool gone;          // deleted: nothing is taken for it any more
+    bool sweeping;      // records of segments >= sweep_from are being deleted
     bool cut_open;      // discarded from, not zeroed yet: what is dirty may reach beyond the cut, and its end is not to be asked for
     bool asking_end;    // a task asks the starter for a durable end
     uint32_t truncates; // count of truncates
-    uint64_t durable_end, end_wanted, mtime_ns, touched_since_ns;
+    uint64_t sweep_from, durable_end, end_wanted, mtime_ns, touched_since_ns;
     struct cut *cut; // discards, oldest first: what was said before them about what they cut is void. Each cuts less than the one before it: else that says nothing more
     uint32_t cuts, cut_cap;
     struct list segs;      // seg.of_object: all in memory
