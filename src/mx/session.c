@@ -174,6 +174,11 @@ void mx_renewer(void *arg) {
         mx_objects_expire(m, now_ns - MIN(now_ns, MX_IDLE_NS));
         for (uint8_t i = 0; i < m->config.array_ioms && !m->stopping; i++) {
             if (!m->iom[i].session || !map_serves(m)) continue;
+            if (m->iom[i].session_epoch != m->map.epoch) { // the first RENEW of an epoch names what is open: a bare one would let it go
+                op.since_ns = env_now_ns(m->env);
+                (void)!co_mx_session(m, &op, (iom_id){i});
+                continue;
+            }
             struct msg *reply;
             struct call_opts o = {.deadline_ns = env_now_ns(m->env) + SEC(5)};
             err e = co_call(m->iom[i].peer, session_msg(m, MSG_SESSION_RENEW), &o, &reply);
