@@ -69,13 +69,15 @@ static err co_orphan_going(struct names *n, struct handle h,
     struct rec_orphan rec;
     struct key k = orphan_key(h);
     uint32_t len;
-    struct hold *held;
-    while ((held = truncate_open(n, h)) != NULL) {
-        err e = co_hold_wait(n, held);
-        if (e != OK) return e;
-    }
     lockset_add(&locks, h);
     co_lockset_take(n, &locks);
+    for (struct hold *held; (held = truncate_open(n, h)) != NULL;) { // also one that began while the lock was waited for
+        lockset_release(n, &locks);
+        err e = co_hold_wait(n, held);
+        if (e != OK) return e;
+        lockset_add(&locks, h);
+        co_lockset_take(n, &locks);
+    }
     err e = co_cnode_get(n, h, c);
     if (e == OK) e = co_tree_get(n->store, TREE_META, &k, &rec, sizeof rec, &len);
     if (e == ERR_NOENT) e = ERR_STALE;
@@ -151,6 +153,10 @@ static void co_orphan_work(struct names *n, void *arg) {
 void orphan_note(struct names *n, struct handle h) {
     if (n->stopping || object_open(n, h) || map_get(&n->orphans_known, handle_hash(h)) != NULL) return;
     if (!sessions_settled(n)) n->orphans_waiting = true;
+    if (truncate_open(n, h) != NULL) { // its turn comes later: a recovery waits for the workers and only then ends truncates
+        n->orphans_waiting = true;
+        return;
+    }
     struct orphan *o = mem_alloc(n->mem, sizeof *o);
     o->h = h;
     list_push_back(&n->orphans, &o->node);
