@@ -132,9 +132,10 @@ struct change {
     struct group *group;
 };
 
-static bool has_credit(struct dseg *d, row_mask rows) {
+// The zeros of a cut need none: what holds the credit may itself wait for the cut to end (cut_open).
+static bool has_credit(struct dseg *d, row_mask rows, const struct change *c) {
     struct rows *r = d->s.r;
-    if (!row_has_parity(d)) return true;
+    if (!row_has_parity(d) || !c->data.buf) return true;
     uint64_t used = r->peer[d->p.n].credit_used, more = row_count(rows & (row_mask)~d->dirty.mask) * BLOCK_BYTES;
     return !more || !used || used + more <= r->cfg.credit_bytes;
 }
@@ -192,7 +193,7 @@ static err co_prepare(struct dseg *d, const struct change *c) {
             co_wait(r->env, &d->s.q, "row: first delta unanswered");
             continue;
         }
-        if (!has_credit(d, rows)) {
+        if (!has_credit(d, rows, c)) {
             freeze_for_credit(r, d->p);
             co_wait(r->env, &r->peer[d->p.n].credit_q, "row: credit");
             continue;
