@@ -168,3 +168,18 @@ err co_name_symlink(struct request *r) {
     }
     return e;
 }
+
+// The creation was done before, and its reply is told once more. What is open is in memory alone: since then a restart may have forgotten that this object is.
+// ERR_STALE: it was made, and removed since.
+err co_name_create_again(struct request *r, struct msg **stored) {
+    const struct req_create *q = (const void *)r->m->body;
+    if (!q->open || *stored == NULL || (*stored)->body_len < sizeof(struct rep_attr)) return OK;
+    struct handle h = handle_at(((const struct rep_attr *)(const void *)(*stored)->body)->attr.handle.b);
+    struct cnode c;
+    err e = co_cnode_live(r->n, h, &c);
+    if (e == OK && r->session != NULL) session_open_object(r->n, r->session, h);
+    if (e == OK) return OK;
+    msg_free(*stored);
+    *stored = NULL;
+    return e;
+}

@@ -123,6 +123,7 @@ err co_name_readlink(struct request *r);
 err co_name_statfs(struct request *r);
 err co_name_readdir(struct request *r);
 err co_name_create(struct request *r);
+err co_name_create_again(struct request *r, struct msg **stored);
 err co_name_mkdir(struct request *r);
 err co_name_symlink(struct request *r);
 err co_name_link(struct request *r);

@@ -103,7 +103,7 @@ static err co_request_run(struct request *r, const struct op_row *row, struct ms
     err result = OK;
     err e = co_slot_take(r, stored, &result);
     if (e != OK) return e;
-    if (r->stored) return result; // of the first time
+    if (r->stored) return result == OK && r->m->type == MSG_CREATE ? co_name_create_again(r, stored) : result; // of the first time
     e = row->op(r);
     if (!r->stored && (err_class(e) == ERRC_CALLER || e == OK)) e = co_refusal_keep(r, e);
     slot_give(r, r->stored);

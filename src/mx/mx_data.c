@@ -345,6 +345,11 @@ static struct mx_file *file_new(struct mx *m, const struct attr *a, uint32_t fla
     struct mx_file *f = mem_alloc(m->env->mem, sizeof *f);
     f->object = mx_object_get(m, a);
     f->object->opens++;
+    if (!list_empty(&f->object->parting)) { // another's last close while our open was on its way: the starter is not to hear of it
+        list_remove(&f->object->parting);
+        m->iom[a->handle.starter].parting_len--;
+        mx_object_put(m, f->object);
+    }
     f->flags = flags;
     f->lost_seen = f->object->lost - (f->object->lost && !f->object->lost_told);
     return f;
@@ -363,9 +368,14 @@ static err co_open_at_starter(struct mx *m, struct mx_op *op, struct handle h, s
     return !e && !has_attr ? ERR_FORMAT : e;
 }
 
+// An open whose answer was on its way while another's last close set out: the starter has counted it out again.
+static bool overtaken(struct mx *m, struct handle h) {
+    struct mx_object *o = mx_object_find(m, h);
+    return o && o->releasing;
+}
+
 // An object that is open here already counts as open once more from the start, so that no last close in between tells the starter otherwise.
-err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, struct mx_file **out, struct attr *attr) {
-    mx_op_begin(m, op);
+static err co_open_once(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, struct mx_file **out, struct attr *attr) {
     co_wait_released(m, h);
     struct mx_object *o = mx_object_find(m, h);
     bool queued = o && !list_empty(&o->parting), was_open = o && (o->opens || queued); // as the starter sees it
@@ -378,12 +388,21 @@ err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, 
         o->opens++;
     }
     err e = co_open_at_starter(m, op, h, attr);
+    if (!e && overtaken(m, h)) e = ERR_BUSY;
     if (!e) *out = file_new(m, attr, flags);
     if (o && (!e || was_open)) object_close(m, o);
     else if (o) {
         o->opens--;
         mx_object_put(m, o);
     }
+    return e;
+}
+
+err co_mx_open(struct mx *m, struct mx_op *op, struct handle h, uint32_t flags, struct mx_file **out, struct attr *attr) {
+    err e;
+    mx_op_begin(m, op);
+    do e = co_open_once(m, op, h, flags, out, attr);
+    while (e == ERR_BUSY);
     if (!e && (flags & MX_O_TRUNC)) {
         e = co_truncate_on_open(m, op, attr);
         if (e) co_mx_release(m, *out);
@@ -410,12 +429,14 @@ static err co_create_once(struct mx *m, struct mx_op *op, struct handle dir, con
 
 err co_mx_create(struct mx *m, struct mx_op *op, struct handle dir, const char *name, uint32_t mode, uint32_t flags, struct mx_file **out, struct attr *attr) {
     mx_op_begin(m, op);
-    for (;;) {
+    for (bool again = false;; again = true) {
         err e = co_create_once(m, op, dir, name, mode, attr);
-        if (!e) {
+        if (e == ERR_STALE && !again) continue; // removed before we knew that it was made; or there is no such directory
+        if (!e && !overtaken(m, attr->handle)) {
             *out = file_new(m, attr, flags);
             return OK;
         }
+        if (!e) return co_mx_open(m, op, attr->handle, flags & ~MX_O_TRUNC, out, attr);
         if (e != ERR_EXIST || (flags & MX_O_EXCL)) return e;
         e = co_mx_lookup(m, op, dir, name, attr);
         if (!e) e = co_mx_open(m, op, attr->handle, flags, out, attr);
