@@ -9,6 +9,7 @@
 #include "wire/peer.h"
 
 #define MX_SLOTS 64u                // requests under way at one IOM that change something
+#define MX_APPENDS (MX_SLOTS / 2)   // of these for appends, which hold one while their data wants another
 #define MX_DOUBT_NS MSEC(500)       // an answer that takes longer makes the MX look at the map
 #define MX_TRANSFER_MAX (1u << 20)  // bytes of payload in one READ or WRITE
 #define MX_IDLE_OBJECTS_MAX 1024u   // closed objects kept for the sake of an fsync to come
@@ -28,6 +29,8 @@ struct mx_iom {
     struct co_lock opening;
     struct mx_slot slot[MX_SLOTS];
     struct waitq slot_free;
+    uint32_t appends;                // whose size is this IOM's
+    struct waitq append_over;
     struct list parting;             // objects whose last close the starter shall hear of
     uint32_t parting_len;
     bool releaser_runs;
@@ -93,9 +96,14 @@ void mx_op_begin(struct mx *m, struct mx_op *op);
 struct mx_target {                   // to whom, and how it may be repeated
     iom_id iom;
     bool once;                       // changes something: takes a slot
+    struct mx_slot *slot;            // that one, which the caller holds (co_mx_slot_take); NULL: one for this request
+    const uint64_t *recoveries;      // not NULL: ERR_EPOCH instead of a repeat once the map counts others
 };
 // Sends `req` (a template: owned, freed) until there is a definite answer. The reply is the caller's, also when the result is an error of class CALLER: then it is freed.
 MUST_USE err co_mx_request(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req, struct msg **reply);
+// A slot for several sendings of one request: whichever is carried out first, the others get its reply.
+struct mx_slot *co_mx_slot_take(struct mx *m, iom_id iom);
+void mx_slot_give(struct mx *m, iom_id iom, struct mx_slot *s);
 MUST_USE err co_mx_call(struct mx *m, struct mx_op *op, iom_id iom, struct msg *q, struct msg **reply); // one try, without slot or repeats; owns q
 // The same where only the result matters.
 MUST_USE err co_mx_order(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req);

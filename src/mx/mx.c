@@ -32,6 +32,7 @@ struct mx *mx_create(struct env *e, const struct mx_config *c) {
         x->peer = hub_peer(m->hub, (iom_id){i}, c->at[i]);
         co_lock_init(&x->opening);
         waitq_init(&x->slot_free);
+        waitq_init(&x->append_over);
         waitq_init(&x->parting_wake);
         list_init(&x->parting);
     }

@@ -67,6 +67,7 @@ struct transfer {
     uint8_t toughness;
     bool raises;            // the starter's part brings the new size
     bool told;              // and it was the only part: the starter knows all of this write, after the fact
+    const uint64_t *recoveries; // mx_target's
     struct share share[ARRAY_IOMS_MAX];
     struct group parts;
 };
@@ -167,7 +168,7 @@ static err co_write_part(struct transfer *t, iom_id iom) {
     buf_unref(data.buf);
     struct msg *reply;
     uint64_t size;
-    err e = co_mx_request(t->m, t->op, (struct mx_target){.iom = iom, .once = true}, q, &reply);
+    err e = co_mx_request(t->m, t->op, (struct mx_target){.iom = iom, .once = true, .recoveries = t->recoveries}, q, &reply);
     if (e) return e;
     if (raises) e = size_learn(t->o, reply, &size);
     msg_free(reply);
@@ -178,6 +179,7 @@ static err co_write_part(struct transfer *t, iom_id iom) {
 struct raise {
     uint64_t end;
     bool durable, append;
+    struct mx_slot *slot; // of an append
 };
 static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct raise what, uint64_t *size) {
     struct msg *q = mx_msg(m, op, MSG_RAISE, sizeof(struct req_raise)), *reply;
@@ -188,7 +190,7 @@ static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct 
     r->truncates = le32_of(o->truncates);
     r->durable = what.durable;
     r->append = what.append;
-    err e = co_mx_request(m, op, (struct mx_target){.iom = {o->handle.starter}, .once = what.append}, q, &reply);
+    err e = co_mx_request(m, op, (struct mx_target){.iom = {o->handle.starter}, .once = what.append, .slot = what.slot}, q, &reply);
     if (e) return e;
     e = size_learn(o, reply, size);
     msg_free(reply);
@@ -234,9 +236,10 @@ static err co_learn(struct mx *m, struct mx_op *op, struct mx_object *o) {
     return e;
 }
 
-static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
+// With `pinned` only while the map counts so many: else ERR_EPOCH.
+static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data, const uint64_t *pinned) {
     struct mx_object *o = f->object;
-    struct transfer t = {.m = m, .op = op, .o = o, .off = off, .len = data.len_bytes, .data = data};
+    struct transfer t = {.m = m, .op = op, .o = o, .off = off, .len = data.len_bytes, .data = data, .recoveries = pinned};
     bool was_flushed = !o->unflushed;
     uint32_t number = ++o->write_number;
     for (;;) {
@@ -248,7 +251,7 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
         err e = co_write_all(&t, off + t.len > o->size);
         o->writes += t.toughness < 2; // again: a recovery meanwhile took the first as lost, pieces sent since are not synced either
         o->unflushed = e || !t.told || !was_flushed || number != o->write_number;
-        if (!e && recoveries != m->map.recoveries) { // the size that it rested on may be lost while the data was sent again
+        if (!e && !pinned && recoveries != m->map.recoveries) { // the size that it rested on may be lost while the data was sent again
             o->unflushed = true;
             e = co_raise_end(&t, t.toughness == 2);
         }
@@ -265,20 +268,19 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
 // What is written and not settled yet holds more places than it will need (a parity block has one promised for each member): once it is settled
 // there may be room after all. A store is full when it is full with everything settled.
 static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o);
-static err co_write_fitting(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
-    err e = co_write_range(m, op, f, off, data);
+static err co_write_fitting(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data, const uint64_t *pinned) {
+    err e = co_write_range(m, op, f, off, data, pinned);
     if (e != ERR_NOSPC || co_fsync_members(m, op, f->object)) return e;
-    return co_write_range(m, op, f, off, data);
+    return co_write_range(m, op, f, off, data, pinned);
 }
 
-err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
-    mx_op_begin(m, op);
+static err co_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data, const uint64_t *pinned) {
     if (off > OBJECT_BYTES_MAX || data.len_bytes > OBJECT_BYTES_MAX - off) return ERR_FBIG;
     mx_object_ref(m, f->object); // a release in between must not take it away
     err e = OK;
     for (uint32_t done = 0; done < data.len_bytes && !e;) {
         uint32_t len = MIN(data.len_bytes - done, MX_TRANSFER_MAX);
-        e = co_write_fitting(m, op, f, off + done, (struct slice){data.buf, data.off_bytes + done, len});
+        e = co_write_fitting(m, op, f, off + done, (struct slice){data.buf, data.off_bytes + done, len}, pinned);
         done += len;
     }
     if (!e) m->stats.bytes_written += data.len_bytes;
@@ -286,19 +288,44 @@ err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off,
     return e;
 }
 
-err co_mx_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct slice data, uint64_t *at) {
+err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data) {
+    mx_op_begin(m, op);
+    return co_write(m, op, f, off, data, NULL);
+}
+
+// The place of an append is a size that a crash of all may take back; then others get that place. So nothing is sent there after a recovery before the starter was
+// asked again, by the same request: its kept reply says that the place is still ours, else it gives another.
+static err co_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct slice data, uint64_t *at, struct mx_slot *slot) {
     struct mx_object *o = f->object;
     uint64_t size = 0;
-    mx_op_begin(m, op);
     for (;;) {
+        uint64_t recoveries = m->map.recoveries;
         o->mtime_ns = env_wall_ns(m->env);
-        err e = co_raise(m, op, o, (struct raise){.end = data.len_bytes, .append = true}, &size);
-        if (!e) break;
-        if (e == ERR_TRUNCATED) e = co_learn(m, op, o);
+        err e = co_raise(m, op, o, (struct raise){.end = data.len_bytes, .append = true, .slot = slot}, &size);
+        if (e == ERR_TRUNCATED) {
+            e = co_learn(m, op, o);
+            if (e) return e;
+            continue;
+        }
         if (e) return e;
+        *at = size - data.len_bytes;
+        e = co_write(m, op, f, *at, data, &recoveries);
+        if (e != ERR_EPOCH) return e;
     }
-    *at = size - data.len_bytes;
-    return co_mx_write(m, op, f, *at, data);
+}
+
+err co_mx_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct slice data, uint64_t *at) {
+    iom_id starter = {f->object->handle.starter};
+    struct mx_iom *i = &m->iom[starter.n];
+    mx_op_begin(m, op);
+    while (i->appends == MX_APPENDS) co_wait(m->env, &i->append_over, "mx: other appends");
+    i->appends++;
+    struct mx_slot *slot = co_mx_slot_take(m, starter);
+    err e = co_append(m, op, f, data, at, slot);
+    mx_slot_give(m, starter, slot);
+    i->appends--;
+    waitq_wake_one(m->env, &i->append_over);
+    return e;
 }
 
 // Where the object ends, asked anew when what is known is old and the read would reach beyond it.

@@ -38,7 +38,8 @@ err co_mx_pause(struct mx *m, struct mx_op *op, uint64_t for_ns) {
     return gave_up(m, op);
 }
 
-static struct mx_slot *co_slot_take(struct mx *m, struct mx_iom *i) {
+struct mx_slot *co_mx_slot_take(struct mx *m, iom_id iom) {
+    struct mx_iom *i = &m->iom[iom.n];
     for (;;) {
         for (uint32_t n = 0; n < MX_SLOTS; n++)
             if (!i->slot[n].busy) {
@@ -50,9 +51,9 @@ static struct mx_slot *co_slot_take(struct mx *m, struct mx_iom *i) {
     }
 }
 
-static void slot_give(struct mx *m, struct mx_iom *i, struct mx_slot *s) {
+void mx_slot_give(struct mx *m, iom_id iom, struct mx_slot *s) {
     s->busy = false;
-    waitq_wake_one(m->env, &i->slot_free);
+    waitq_wake_one(m->env, &m->iom[iom.n].slot_free);
 }
 
 struct try {
@@ -105,6 +106,7 @@ static err co_repeat(struct mx *m, struct mx_op *op, struct mx_target t, const s
         err e = co_mx_map_wait(m, op);
         if (!e) e = co_mx_session(m, op, t.iom);
         if (e) return e;
+        if (t.recoveries && *t.recoveries != m->map.recoveries) return ERR_EPOCH;
         e = co_try(m, op, t.iom, template, reply);
         if (e == ERR_TRUNCATED || !err_again(e)) return e;
         if (e == ERR_NOMEM || e == ERR_BUSY) {
@@ -126,20 +128,20 @@ static err co_repeat(struct mx *m, struct mx_op *op, struct mx_target t, const s
 
 err co_mx_request(struct mx *m, struct mx_op *op, struct mx_target t, struct msg *req, struct msg **reply) {
     struct mx_iom *i = &m->iom[t.iom.n];
-    struct mx_slot *slot = NULL;
+    struct mx_slot *slot = t.slot;
     *reply = NULL;
     if (t.iom.n >= m->config.array_ioms) {
         msg_free(req);
         return ERR_STALE; // a handle that names an IOM there is not
     }
     if (t.once) {
-        slot = co_slot_take(m, i);
+        if (!slot) slot = co_mx_slot_take(m, t.iom);
         struct req_head *h = (struct req_head *)req->body;
         h->slot = le32_of((uint32_t)(slot - i->slot));
         h->seq = le64_of(slot->seq);
     }
     err e = co_repeat(m, op, t, req, reply);
-    if (slot) slot_give(m, i, slot);
+    if (slot && !t.slot) mx_slot_give(m, t.iom, slot);
     msg_free(req);
     return e;
 }

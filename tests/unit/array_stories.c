@@ -182,12 +182,52 @@ static void a_write_to_what_is_forgotten(void **state) {
     story_end(&s);
 }
 
+// More appends at once than an MX has slots at the starter. Each holds one while it sends its data, which needs slots too.
+#define APPENDS 200u
+#define APPEND_BYTES 100u // all of them in the chunk that lies there
+struct appends {
+    struct client *c;
+    struct group all;
+};
+
+static void append_main(void *arg) {
+    struct appends *a = arg;
+    struct mx_op op = {0};
+    uint64_t at;
+    struct buf *b = buf_new(node_env(a->c->node)->mem, APPEND_BYTES);
+    memset(b->data, 7, APPEND_BYTES);
+    err e = co_mx_append(a->c->mx, &op, a->c->file, (struct slice){b, 0, APPEND_BYTES}, &at);
+    buf_unref(b);
+    group_done(node_env(a->c->node), &a->all, e);
+}
+
+static err co_append_all(struct client *c) {
+    struct appends a = {.c = c};
+    group_init(&a.all);
+    for (uint32_t i = 0; i < APPENDS; i++) {
+        group_add(&a.all);
+        env_spawn(node_env(c->node), "story: an append", append_main, &a);
+    }
+    return co_group_wait(node_env(c->node), &a.all, "story: all appends");
+}
+
+static void more_appends_than_slots(void **state) {
+    static struct story s;
+    struct client *c = s.c;
+    story_begin(&s, 1);
+    does(&c[0], co_append_all);
+    assert_int_equal(size_of_file(&c[1]), APPENDS * APPEND_BYTES);
+    reads(&c[1], 0, APPENDS * APPEND_BYTES, 0, 7);
+    story_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(straddle_4),  cmocka_unit_test(straddle_75), cmocka_unit_test(two_stops_1),
         cmocka_unit_test(two_stops_2), cmocka_unit_test(unlink_beside_truncate_power_cut),
         cmocka_unit_test(unlink_beside_truncate_one_dies), cmocka_unit_test(a_truncate_is_done_once),
         cmocka_unit_test(many_cuts_over_a_delta_under_way), cmocka_unit_test(a_write_to_what_is_forgotten),
+        cmocka_unit_test(more_appends_than_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
