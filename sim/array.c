@@ -125,6 +125,7 @@ void array_start(struct array *a) {
         i->serving = i->over = false;
         i->start = (struct iom_start){.env = node_env(i->node), .config = &i->config};
         node_start(i->node, iom_main, &i->start);
+        a->started_ns = world_now_ns(a->world);
     }
 }
 

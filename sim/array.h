@@ -20,6 +20,8 @@ struct array {
     struct world *world;
     uint8_t cluster[16];
     uint8_t ioms;
+    uint64_t started_ns; // the last time that one of them was
+    bool mx_died;        // and left a session behind
     struct sim_iom iom[ARRAY_IOMS_MAX];
     void (*on_serving)(void *ctx); // an IOM begins to serve; may be NULL
     void *ctx;

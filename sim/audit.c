@@ -17,6 +17,7 @@
 #define LIMIT_NS SEC(600) // virtual
 #define TRIES 20u         // of a question whose connection broke
 #define REST_NS SEC(3)    // longer than what names do late by themselves (times of written files, orphans)
+#define DEAD_MX_NS SEC(70) // longer than a session's lease: what an MX that died had open and unlinked goes when that ends
 
 struct audit {
     struct array *a;
@@ -35,11 +36,22 @@ static struct node *audit_node(struct array *a, const char *name) {
 
 static bool auditing(void *ctx) { return !((struct audit *)ctx)->over; }
 
+static void dump_line(void *ctx, const char *text) { fprintf(stderr, "  %s\n", text); }
+
+static void tell_hang(struct audit *u, const char *what) {
+    oracle_fault(u->o, "hangs: %s does not come to an end", what);
+    for (uint8_t n = 0; n < u->a->ioms && world_options(u->a->world)->trace; n++) {
+        if (!node_running(u->a->iom[n].node)) continue;
+        fprintf(stderr, "%s waits for:\n", u->a->iom[n].name);
+        env_dump(node_env(u->a->iom[n].node), dump_line, NULL);
+    }
+}
+
 // Runs fn on the audit's node to its end, and ends the node.
 static bool audit_run(struct audit *u, const char *what, void (*fn)(void *arg)) {
     uint64_t before = oracle_faults(u->o);
     node_start(u->node, fn, u);
-    if (!world_run_while(u->a->world, auditing, u, world_now_ns(u->a->world) + LIMIT_NS)) oracle_fault(u->o, "hangs: %s does not come to an end", what);
+    if (!world_run_while(u->a->world, auditing, u, world_now_ns(u->a->world) + LIMIT_NS)) tell_hang(u, what);
     node_crash(u->node);
     return oracle_faults(u->o) == before;
 }
@@ -109,7 +121,8 @@ static void rows_main(void *arg) {
     struct hub_config h = {.self = {.kind = NODE_TOOL, .iom = NO_IOM, .id = "auditor"}};
     memcpy(h.cluster, u->a->cluster, 16);
     u->hub = hub_create(node_env(u->node), &h);
-    co_sleep_until(node_env(u->node), env_now_ns(node_env(u->node)) + REST_NS, "audit: until late work is done");
+    uint64_t rest_ns = u->a->mx_died ? DEAD_MX_NS : REST_NS;
+    co_sleep_until(node_env(u->node), env_now_ns(node_env(u->node)) + rest_ns, "audit: until late work is done");
     if (co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_VERIFY) == OK && !u->rows && oracle_counts(u->o).writes)
         oracle_fault(u->o, "clients wrote data, but no IOM has a row to verify");
     hub_destroy(u->hub);

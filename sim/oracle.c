@@ -10,10 +10,12 @@ struct version {
     struct version *next; // newer
     uint64_t number; // among those of its block
     struct version *base; // what the write was laid over
+    bool over_all;        // whatever was there before: a whole block over one that is not known
     uint64_t crash;  // crashes of all before it came about (of a write that outlived one: before its end)
     uint64_t op;     // which write
     bool keep;     // cut_down_to's
     bool acked;    // its write was acknowledged
+    bool fast;     // at toughness 0
     bool readable; // after a crash: may be seen (a write acknowledged since then rules out what does not contain it)
     uint8_t data[BLOCK_BYTES];
 };
@@ -29,13 +31,13 @@ struct ofile {
     uint64_t truncating, truncating_crash; // the truncate under way
     uint64_t size, low, high; // seen without a crash; limits after one
     uint32_t resizing;        // changes of size that are under way
-    bool size_uncertain, gone;
+    bool size_uncertain, gone, unprotected;
     bool size_straddles; // a change of size that was under way at the last crash ended after it: what is seen need not be durable
 };
 struct oracle {
     struct ofile *files;
     uint64_t ops;
-    uint64_t crashes, faults;
+    uint64_t crashes, failures, faults;
     bool recovered;
     char first[512];
     struct oracle_counts counts;
@@ -54,6 +56,8 @@ static void *get(size_t n) {
 struct oracle *oracle_create(void) { return get(sizeof(struct oracle)); }
 
 static void drop_versions(struct oblock *b, struct version *keep) {
+    for (struct version *v = keep; v; v = v->next)
+        if (v->base && v->base->number < keep->number) v->base = NULL;
     while (b->oldest && b->oldest != keep) {
         struct version *v = b->oldest;
         b->oldest = v->next;
@@ -82,6 +86,7 @@ void oracle_fault(struct oracle *o, const char *fmt, ...) {
 
 uint64_t oracle_faults(const struct oracle *o) { return o->faults; }
 uint64_t oracle_crashes(const struct oracle *o) { return o->crashes; }
+uint64_t oracle_losses(const struct oracle *o) { return o->crashes + o->failures; }
 void oracle_recovery(struct oracle *o) { o->recovered = true; }
 bool oracle_may_tell_eio(const struct oracle *o) { return o->recovered || o->crashes; }
 const char *oracle_first_fault(const struct oracle *o) { return o->first; }
@@ -102,6 +107,22 @@ void oracle_crash(struct oracle *o) {
     }
 }
 
+// What an IOM alone had is lost: the content falls back at most to what two of them had. (Where the content was open already, all of it stays open.)
+static void fall_back(struct ofile *f, struct oblock *b) {
+    struct version *firm = b->oldest;
+    for (struct version *v = b->oldest; v; v = v->next)
+        if (v->acked && !v->fast && !f->unprotected && !b->uncertain) firm = v;
+    drop_versions(b, firm);
+    if (b->oldest != b->newest) make_uncertain(f->oracle, b);
+}
+
+void oracle_failure(struct oracle *o) {
+    o->failures++;
+    for (struct ofile *f = o->files; f; f = f->next)
+        for (uint32_t i = 0; i < ORACLE_FILE_BLOCKS; i++)
+            if (f->block[i].oldest) fall_back(f, &f->block[i]);
+}
+
 // ---- files
 struct ofile *ofile_new(struct oracle *o, const char *label) {
     struct ofile *f = get(sizeof *f);
@@ -115,6 +136,9 @@ struct ofile *ofile_new(struct oracle *o, const char *label) {
 const char *ofile_label(const struct ofile *f) { return f->label; }
 uint64_t ofile_size(const struct ofile *f) { return f->size; }
 void ofile_forget(struct ofile *f) { f->gone = true; }
+bool ofile_forgotten(const struct ofile *f) { return f->gone; }
+void ofile_unprotected(struct ofile *f) { f->unprotected = true; }
+bool ofile_size_known(const struct ofile *f) { return !f->size_uncertain; }
 
 static const uint8_t zeros[BLOCK_BYTES];
 
@@ -140,6 +164,11 @@ static void push(struct oracle *o, struct oblock *b, const uint8_t *data, struct
 static void push_write(struct oracle *o, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
     uint8_t content[BLOCK_BYTES];
     struct version *last = b->newest, *v = b->uncertain ? b->oldest : b->newest;
+    if (b->uncertain && to - from == BLOCK_BYTES) { // one stands for the successors of all
+        push(o, b, data, NULL, op);
+        b->newest->over_all = true;
+        return;
+    }
     for (;; v = v->next) {
         if (v->readable || !b->uncertain) { // what has been ruled out since the last crash is not what lies there
             memcpy(content, v->data, BLOCK_BYTES);
@@ -170,18 +199,18 @@ void ofile_write_begin(struct ofile *f, struct owrite *w) {
     f->oracle->counts.writes++;
     w->op = ++f->oracle->ops;
     w->crash = f->oracle->crashes;
+    w->losses = oracle_losses(f->oracle);
     write_blocks(f, w, begin_block);
     w->grows = w->off + w->len > f->size;
     f->resizing += w->grows;
     f->high = MAX(f->high, w->off + w->len);
 }
 
-// Acknowledged. When a crash came in between, the acknowledgement may be of before it: then the write may be lost, or it was done again afterwards.
+// Acknowledged, or its client died. When a crash came in between, the acknowledgement may be of before it: then the write may be lost, or it was done again
+// afterwards.
 static void straddle_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
-    bool uncertain = b->uncertain;
     b->uncertain = true; // every version may be what it was laid over
     push_write(f->oracle, b, from, to, data, op);
-    b->uncertain = uncertain;
     for (struct version *v = b->oldest; v; v = v->next)
         if (v->op == op) v->crash = f->oracle->crashes;
 }
@@ -193,16 +222,70 @@ static void end_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t
     for (struct version *v = b->oldest; v; v = v->next) v->readable = v->readable && !memcmp(v->data + from, data, to - from);
 }
 
-// An error says nothing about what reached the disks.
+// An error over a crash says nothing about what reached the disks.
 static void fail_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) { make_uncertain(f->oracle, b); }
 
+// The operation is over without an answer (its client is dead), or with an error. No crash, so each block is as it was just before or as it was to be.
+static void lose_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
+    struct version *before = NULL;
+    if (b->uncertain) return; // both are among what is possible
+    for (struct version *v = b->oldest; v; v = v->next) {
+        v->readable = v->op == op;
+        if (v->op != op) before = v;
+    }
+    if (before) before->readable = true;
+    b->uncertain = true;
+}
+
+static void fast_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
+    for (struct version *v = b->oldest; v; v = v->next) v->fast |= v->op == op;
+}
+
+// Acknowledged at toughness 2: whatever comes, it contains the write.
+static void durable_block(struct ofile *f, struct oblock *b, uint32_t from, uint32_t to, const uint8_t *data, uint64_t op) {
+    if (!b->uncertain) {
+        drop_versions(b, b->newest);
+        return;
+    }
+    struct version *row = NULL;
+    for (struct version *v = b->oldest; v; v = v->next) v->keep = !memcmp(v->data + from, data, to - from);
+    for (struct version *v = b->oldest; v; v = v->next)
+        if (v->base && !v->base->keep) v->base = NULL;
+    for (struct version *v = b->oldest, *next; v; v = next) {
+        next = v->next;
+        if (!v->keep) {
+            free(v);
+            continue;
+        }
+        if (row) row->next = v;
+        else b->oldest = v;
+        v->next = NULL;
+        v->keep = false;
+        row = v;
+    }
+    ASSERT(row);
+    b->newest = row;
+}
+
 void ofile_write_end(struct ofile *f, struct owrite *w, bool ok) {
-    bool straddles = w->crash != f->oracle->crashes;
-    write_blocks(f, w, !ok ? fail_block : straddles ? straddle_block : end_block);
-    if (straddles) f->size_straddles = true;
+    bool crashed = w->crash != f->oracle->crashes, fragile = w->fast || f->unprotected;
+    bool straddles = crashed || (fragile && w->losses != oracle_losses(f->oracle));
+    write_blocks(f, w, !ok ? crashed ? fail_block : lose_block : straddles ? straddle_block : end_block);
+    if (w->fast) write_blocks(f, w, fast_block);
+    if (crashed) f->size_straddles = true;
     f->resizing -= w->grows;
+    if (!ok && w->off + w->len > f->size) f->size_uncertain = f->size_straddles = true;
     if (!ok) return;
     f->size = MAX(f->size, w->off + w->len); // (uncertain anyhow, if it straddles)
+    if (!w->durable) return;
+    write_blocks(f, w, durable_block);
+    if (!f->resizing) f->low = MAX(f->low, w->off + w->len);
+}
+
+void ofile_write_lost(struct ofile *f, struct owrite *w) {
+    write_blocks(f, w, w->crash != f->oracle->crashes ? straddle_block : lose_block);
+    f->resizing -= w->grows;
+    if (w->off + w->len > f->size) f->size_uncertain = f->size_straddles = true;
 }
 
 void ofile_truncate_begin(struct ofile *f, uint64_t size) {
@@ -226,11 +309,22 @@ void ofile_truncate_end(struct ofile *f, uint64_t size, bool ok) {
     for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++)
         if (f->block[i].oldest) {
             uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
-            (!ok ? fail_block : straddles ? straddle_block : end_block)(f, &f->block[i], from, BLOCK_BYTES, zeros, f->truncating);
+            (!ok ? straddles ? fail_block : lose_block : straddles ? straddle_block : end_block)(f, &f->block[i], from, BLOCK_BYTES, zeros, f->truncating);
         }
+    if (!ok) f->size_uncertain = f->size_straddles = true;
     if (straddles || !ok) return; // the size is to be looked at
     f->size = size;
     f->size_uncertain = false;
+}
+
+void ofile_truncate_lost(struct ofile *f, uint64_t size) {
+    bool straddles = f->truncating_crash != f->oracle->crashes; // it may have been done over what the crash left
+    for (uint64_t i = size / BLOCK_BYTES; i < ORACLE_FILE_BLOCKS; i++) {
+        uint32_t from = i == size / BLOCK_BYTES ? (uint32_t)(size % BLOCK_BYTES) : 0;
+        if (f->block[i].oldest) (straddles ? straddle_block : lose_block)(f, &f->block[i], from, BLOCK_BYTES, zeros, f->truncating);
+    }
+    f->resizing--;
+    f->size_uncertain = f->size_straddles = true;
 }
 
 struct ofsync *ofile_fsync_begin(struct ofile *f) {
@@ -258,17 +352,19 @@ void ofile_fsync_end(struct ofile *f, struct ofsync *s, bool ok) {
 
 // What is seen is a version and what was written over it since the crash: that version is durable, the writes are not. Several versions may look the same
 // (a whole block written over a base that was not looked at): all of them and what they lie over stay possible after the next crash.
-static void keep_with_bases(struct oracle *o, struct version *v) {
+static void keep_with_bases(struct oracle *o, struct oblock *b, struct version *v) {
     for (;; v = v->base) {
         v->keep = true;
-        if (v->crash != o->crashes || v->base == NULL) return;
+        if (v->crash != o->crashes) return;
+        for (struct version *older = b->oldest; v->over_all && older != v; older = older->next) older->keep = true;
+        if (v->base == NULL) return;
     }
 }
 
 static void cut_down_to(struct oracle *o, struct oblock *b, struct version *seen) {
     struct version *row = NULL;
     for (struct version *v = b->oldest; v; v = v->next)
-        if (v->readable && !memcmp(v->data, seen->data, BLOCK_BYTES)) keep_with_bases(o, v);
+        if (v->readable && !memcmp(v->data, seen->data, BLOCK_BYTES)) keep_with_bases(o, b, v);
     for (struct version *v = b->oldest, *next; v; v = next) {
         next = v->next;
         if (!v->keep) {
@@ -277,6 +373,7 @@ static void cut_down_to(struct oracle *o, struct oblock *b, struct version *seen
         }
         if (row) row->next = v;
         else b->oldest = v;
+        v->over_all &= v->crash == o->crashes;
         if (v->crash != o->crashes) v->base = NULL; // what it lay over is of no interest any more
         v->next = NULL;
         v->keep = false;
@@ -329,7 +426,10 @@ static void read_block(struct ofile *f, uint64_t i, uint32_t from, uint32_t len,
 }
 
 void ofile_stat(struct ofile *f, uint64_t size) {
-    if (f->gone) return;
+    if (f->gone) { // but who writes on goes by it
+        f->size = size;
+        return;
+    }
     if (!f->size_uncertain) {
         if (size != f->size)
             oracle_fault(f->oracle, "%s: has %llu bytes where %llu were written (no crash since)", f->label, (unsigned long long)size, (unsigned long long)f->size);
@@ -353,4 +453,9 @@ void ofile_read(struct ofile *f, uint64_t off, uint32_t asked, uint32_t got, con
         read_block(f, at / BLOCK_BYTES, (uint32_t)(at % BLOCK_BYTES), (uint32_t)(end - at), data + (at - off));
         at = end;
     }
+}
+
+void ofile_read_block(struct ofile *f, uint64_t block, const uint8_t data[BLOCK_BYTES]) {
+    f->oracle->counts.reads++;
+    if (!f->gone) read_block(f, block, 0, BLOCK_BYTES, data);
 }

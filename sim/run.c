@@ -45,6 +45,8 @@ struct run {
     bool victim_io;              // only the victim's I/Os count
     enum failure failure;        // of the victim
     bool told_due;               // an IOM failed and the oracle does not know yet
+    uint32_t mx_deaths;          // still to come
+    uint64_t mx_away;            // bit n: MX n is dead
 };
 
 static void trace_out(void *ctx, const char *line) { fprintf(stderr, "%s\n", line); }
@@ -107,7 +109,7 @@ static void on_serving(void *ctx) {
     if (!r->told_due) return;
     r->told_due = false;
     oracle_recovery(r->oracle);
-    if (!r->o->strict) oracle_crash(r->oracle);
+    (r->o->strict ? oracle_failure : oracle_crash)(r->oracle);
 }
 
 static void on_io(void *ctx, const struct world_io *io) {
@@ -139,6 +141,36 @@ static bool crash_round(struct run *r) {
     }
     r->cut_in = 0;
     return run_while(r, "recovery", not_serving);
+}
+
+// ---- an MX dies, at any moment, and its successor comes soon or late
+static bool mx_away(void *ctx) { return ((struct run *)ctx)->mx_away; }
+
+static void mx_dies(void *arg);
+static void mx_next(struct run *r) { world_at(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(500)), mx_dies, r); }
+
+static void mx_comes_back(void *arg) {
+    struct run *r = arg;
+    for (uint32_t n = 0; n < workload_mxs(r->work); n++)
+        if (r->mx_away >> n & 1) workload_mx_comes_back(r->work, n);
+    tell(r, "the MX comes back");
+    r->mx_away = 0;
+    if (r->mx_deaths) mx_next(r);
+}
+
+static void mx_dies(void *arg) {
+    struct run *r = arg;
+    if (workload_done(r->work)) return;
+    if (!workload_prepared(r->work)) {
+        mx_next(r);
+        return;
+    }
+    uint32_t n = (uint32_t)world_random_below(r->world, workload_mxs(r->work));
+    tell(r, "an MX dies");
+    r->mx_deaths--;
+    r->mx_away |= 1ull << n;
+    workload_mx_dies(r->work, n);
+    world_at(r->world, world_now_ns(r->world) + world_random_below(r->world, world_random_below(r->world, 4) ? MSEC(50) : SEC(90)), mx_comes_back, r);
 }
 
 // ---- one fails
@@ -201,8 +233,11 @@ static bool run_story(struct run *r) {
     workload_start(r->work);
     if (!run_while(r, "the first start", not_serving)) return false;
     if (!run_while(r, "what the run begins with", preparing)) return false;
+    if (r->mx_deaths) mx_next(r);
     if (!fault_rounds(r)) return false;
     if (!run_while(r, "the end of the clients' work", working)) return false;
+    r->mx_deaths = 0;
+    if (!run_while(r, "the return of the MX", mx_away)) return false;
     workload_check(r->work);
     if (!run_while(r, "the last look", checking)) return false;
     if (!audit_rows(r->array, r->oracle)) return false;
@@ -241,6 +276,11 @@ static void work_decide(struct world *w, struct workload_options *o) {
         .namers = (uint32_t)world_random_below(w, 4),
         .ops = 30 + (uint32_t)world_random_below(w, 120),
         .blocks = 8 + 2 * (uint32_t)world_random_below(w, 60),
+        .policies = world_random_below(w, 3) != 0,
+        .syncs = world_random_below(w, 3) != 0,
+        .passers = (uint32_t)world_random_below(w, 3),
+        .loggers = world_random_below(w, 2) ? 0 : 2 + (uint32_t)world_random_below(w, 3),
+        .brawlers = world_random_below(w, 2) ? 0 : 2 + (uint32_t)world_random_below(w, 5),
     };
 }
 
@@ -269,6 +309,7 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     devices_decide(o, &a);
     work_decide(r.world, &w);
     if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);
+    if (o->faults != RUN_FAULTS_NONE && world_random_below(r.world, 3) == 0) r.mx_deaths = 1 + (uint32_t)world_random_below(r.world, 4);
     r.array = array_create(r.world, &a);
     r.array->on_serving = on_serving;
     r.array->ctx = &r;

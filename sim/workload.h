@@ -7,9 +7,14 @@ struct workload;
 struct workload_options {
     uint32_t mxs;      // MX nodes
     uint32_t writers;  // tasks on files, two of which share each file (own blocks each)
-    uint32_t namers;   // tasks on names
+    uint32_t namers;   // tasks on names, each in a directory of its own
+    uint32_t passers;  // pairs of tasks, each pair with one file: one works on it and closes it, then the other opens it
+    uint32_t loggers;  // tasks that append to one file
+    uint32_t brawlers; // tasks that write, cut, rename and remove the same files at once
     uint32_t ops;      // of each task
     uint32_t blocks;   // of a shared file
+    bool policies;     // folders have protection, quantum, span and toughness by chance
+    bool syncs;        // some writes with O_SYNC; the toughness of files changes
 };
 struct workload *workload_create(struct array *a, struct oracle *o, const struct workload_options *w);
 void workload_start(struct workload *w);         // the MX nodes and their tasks
@@ -20,3 +25,8 @@ bool workload_checked(const struct workload *w);
 void workload_destroy(struct workload *w);
 uint64_t workload_progress(const struct workload *w); // operations done: for "does it still move?"
 void workload_dump(const struct workload *w);    // on stderr: what each task is doing
+
+// An MX dies with all its clients in the midst of what they do; its successor is another session, and its clients go on.
+uint32_t workload_mxs(const struct workload *w);
+void workload_mx_dies(struct workload *w, uint32_t mx);       // nothing if it is dead
+void workload_mx_comes_back(struct workload *w, uint32_t mx); // nothing if it lives

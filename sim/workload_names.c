@@ -32,6 +32,9 @@ struct onames {
     uint32_t objects;                // used; 0 is nobody
     bool uncertain, straddles;       // straddles: a change under way at the last crash ended after it: it need not be durable
     uint64_t crash;                  // crashes known of
+    uint32_t touched[2], touches;    // places that the operation under way may change
+    bool creates;                    // it makes an object whose handle is not known before its answer
+    bool died;                       // with the MX, in the midst of an operation: done or not
 };
 
 static struct onames *names_of(struct client *c) {
@@ -99,8 +102,12 @@ static void found_at(struct client *c, uint32_t p, bool there, const struct attr
     uint32_t x = 0;
     for (uint32_t i = 1; there && i < o->objects && !x; i++)
         if (handle_eq(o->object[i].h, a->handle)) x = i;
+    bool touched = o->died && ((o->touches > 0 && o->touched[0] == p) || (o->touches > 1 && o->touched[1] == p));
+    if (there && !x && touched && o->creates) could_be(at, x = object_of(o, a->handle));
     bool known = there == (x != 0), possible = false;
     for (uint32_t i = 0; known && i < at->n; i++) possible |= at->could[i] == x;
+    if (o->died && o->crash == oracle_crashes(c->w->oracle) && !touched && x != at->now)
+        oracle_fault(c->w->oracle, "client %u: %c/%s changed when an MX died (no crash since)", c->n, p < NAMES ? 'd' : 's', place_name(p));
     if (!possible)
         oracle_fault(c->w->oracle, "client %u: after a crash %c/%s leads to %s it never led to since it was synced", c->n, p < NAMES ? 'd' : 's', place_name(p),
                      there ? "an object" : "nothing, which");
@@ -119,6 +126,8 @@ static bool co_find_all(struct client *c) { // false: a crash came in between, b
     }
     for (uint32_t p = 0; p < PLACES; p++) found_at(c, p, there[p], &a[p]);
     c->names->crash = crash;
+    c->names->died = false;
+    c->names->touches = 0;
     return true;
 }
 
@@ -143,7 +152,7 @@ static void co_recheck(struct client *c) {
 }
 
 static bool crashed(struct client *c) {
-    if (c->names->crash == oracle_crashes(c->w->oracle)) return false;
+    if (c->names->crash == oracle_crashes(c->w->oracle) && !c->names->died) return false;
     return c->names->uncertain = true;
 }
 
@@ -189,6 +198,18 @@ void co_check_names(struct client *c) {
     co_list(c, 1);
 }
 
+static void touch(struct onames *o, uint32_t from, uint32_t to, bool creates) {
+    o->touched[0] = from;
+    o->touched[1] = to;
+    o->touches = 2;
+    o->creates = creates;
+}
+
+void names_client_died(struct client *c) {
+    if (!c->names) return;
+    c->names->died = c->names->straddles = true; // what it did last need not be durable
+}
+
 // ---- changing. Before the call the possibilities grow, after it (no crash in between) the present moves.
 static bool ended_well(struct client *c, const char *what, err e, err expected) {
     LOG(client_env(c), TRACE_DEBUG, "client %u: %s ended: %s", c->n, what, err_text(e));
@@ -205,6 +226,7 @@ static void co_make_name(struct client *c, uint32_t p) {
     struct oplace *at = &o->place[p];
     struct mx_op op = {0};
     struct attr a;
+    touch(o, p, p, true);
     err e = co_mx_mknod(client_mx(c), &op, place_dir(o, p), place_name(p), S_IFREG | 0600, 0, &a);
     if (!e) {
         uint32_t x = object_of(o, a.handle); // also when a crash came: it may be there
@@ -224,6 +246,7 @@ static void co_unlink(struct client *c, uint32_t p) {
     struct mx_op op = {0};
     may_lose_a_name(o, at);
     could_be(at, 0);
+    touch(o, p, p, false);
     err e = co_mx_unlink(client_mx(c), &op, place_dir(o, p), place_name(p));
     if (!ended_well(c, "an unlink", e, at->now ? OK : ERR_NOENT)) return;
     o->object[at->now].links--;
@@ -238,6 +261,7 @@ static void co_rename(struct client *c, uint32_t from, uint32_t to) {
     may_lose_a_name(o, b);
     could_all(b, a);
     could_be(a, 0);
+    touch(o, from, to, false);
     err e = co_mx_rename(client_mx(c), &op, place_dir(o, from), place_name(from), place_dir(o, to), place_name(to), 0);
     if (!ended_well(c, "a rename", e, a->now ? OK : ERR_NOENT) || a->now == b->now) return; // two names of one object: nothing happens
     if (b->now) o->object[b->now].links--;
@@ -254,6 +278,7 @@ static void co_link(struct client *c, uint32_t from, uint32_t to) {
     if (!x) return;
     may_gain_a_name(o, a);
     could_be(b, x);
+    touch(o, to, to, false);
     err e = co_mx_link(client_mx(c), &op, o->object[x].h, place_dir(o, to), place_name(to), &at);
     if (!ended_well(c, "a link", e, b->now ? ERR_EXIST : OK)) return;
     o->object[x].links++;
@@ -286,7 +311,7 @@ static bool co_find_dirs(struct client *c) {
     names_of(c)->dir[0] = a.handle;
     if (!e) e = co_mx_lookup(client_mx(c), &op, a.handle, "s", &a);
     c->names->dir[1] = a.handle;
-    c->names->crash = oracle_crashes(c->w->oracle);
+    if (!c->names->died) c->names->crash = oracle_crashes(c->w->oracle);
     must(c, "finding its directories, made and synced before,", e);
     return e == OK;
 }
@@ -295,6 +320,7 @@ static void co_name_op(struct client *c) {
     uint32_t from = (uint32_t)below(c->w, PLACES), to = (uint32_t)below(c->w, PLACES);
     if (crashed(c)) co_recheck(c);
     uint32_t what = (uint32_t)below(c->w, 12);
+    c->names->touches = 0;
     LOG(client_env(c), TRACE_DEBUG, "client %u: name operation %u on %c/%s and %c/%s", c->n, what, from < NAMES ? 'd' : 's', place_name(from), to < NAMES ? 'd' : 's',
         place_name(to));
     switch (what) {

@@ -6,10 +6,15 @@ sim=${1:-$here/../../build/mendfs-sim}
 run=0 failed=0
 while read -r seed faults why; do
     case $seed in '' | '#'*) continue ;; esac
+    options=()
+    while [[ $why == --* ]]; do
+        options+=("${why%% *}")
+        why=${why#* }
+    done
     run=$((run + 1))
-    told=$(timeout 120 "$sim" --seed "$seed" --faults "$faults" 2>&1) && continue
+    told=$(timeout 120 "$sim" --seed "$seed" --faults "$faults" "${options[@]}" 2>&1) && continue
     failed=$((failed + 1))
-    echo "seed $seed (--faults $faults) fails again; it once was: $why"
+    echo "seed $seed (--faults $faults ${options[*]}) fails again; it once was: $why"
     printf '%s\n' "$told" | head -n 1
 done <"$here/seeds"
 echo "$run seeds that once failed, $failed fail"
