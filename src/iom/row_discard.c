@@ -149,7 +149,8 @@ err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uin
 
 // ---- zero -----------------------------------------------------------------------------------------------------------
 
-// Segments that are in the tree, then those that are only in memory: what is in neither is a hole already.
+// Segments that are in memory as it begins, then those that are in the tree: what is in neither is a hole already. In this order, for what is only in memory
+// may come into the tree and be forgotten here while another segment is worked on, but what is in the tree stays there.
 static err co_zero_in_tree(struct object *o, uint64_t off, uint64_t len, uint64_t first_seg, uint64_t last_seg, struct waitlist *w) {
     struct key k = row_key(KIND_CHUNK, o->h, first_seg), first = k;
     uint8_t val[RECORD_BYTES_MAX];
@@ -193,8 +194,8 @@ static err co_zero(struct object *o, uint64_t off, uint64_t len, uint32_t trunca
     struct waitlist w = {0};
     uint32_t per_chunk = geo_segs_per_chunk(&o->map);
     uint64_t first = geo_locate(&o->map, off).stripe * per_chunk, last = (geo_locate(&o->map, off + len - 1).stripe + 1) * per_chunk - 1;
-    e = co_zero_in_tree(o, off, len, first, last, &w);
-    if (e == OK) e = co_zero_in_memory(o, off, len, first, last, &w);
+    e = co_zero_in_memory(o, off, len, first, last, &w);
+    if (e == OK) e = co_zero_in_tree(o, off, len, first, last, &w);
     if (e == OK) cut_closed(o);
     err settled = co_row_wait(o->r, &w);
     return e == OK ? settled : e;

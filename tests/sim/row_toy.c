@@ -298,7 +298,7 @@ static void start_cut(struct sim *s, uint32_t object) {
     for (uint32_t b = 0; b < BLOCKS; b++)
         if (o->block[b].busy) return;
     s->cutting = (struct cutting){true, object, ++o->truncates, below(s, 4) * geo_segs_per_chunk(&o->map) + below(s, geo_segs_per_chunk(&o->map) + 1), 0, 0};
-    o->durable_end = MIN(o->durable_end, geo_offset(&o->map, s->cutting.from_seg, 0, 0));
+    o->durable_end = geo_offset(&o->map, s->cutting.from_seg, 0, 0); // as a truncate makes its size durable before anything else, also where it was not yet
 }
 // A refused write: each block is as it was, or new (its segment was not among the refused). Looks which.
 static void client_refused(struct iom *n, struct model_object *o, struct op op) {
