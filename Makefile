@@ -3,6 +3,7 @@
 #   make            install what is missing, build build/mendfs and build/mendfs-sim
 #   make up         start an array of this machine and mount it;  make down  stops it, data kept
 #   make test       everything that must pass before a change goes in;  make lint  only the lints
+#   make test-mutants  each rule of src/base/mutant.h left out once: all must be found
 #   make test-long  the next piece of the long tests, at most 40 minutes (scripts/test-long --help; ARGS="--piece NAME")
 #   make tidy       clang-tidy over all sources (.clang-tidy)
 #   make fuzz       the fuzzers, FUZZ_SECONDS each
@@ -15,7 +16,7 @@ export FUZZ_SECONDS ?= 20
 # Without the unit tests, which are built where they are run.
 programs = $(if $(wildcard src/cli/main.c),mendfs) $(if $(wildcard sim/main.c),mendfs-sim)
 
-.PHONY: all deps up down test test-long lint tidy fuzz clean install
+.PHONY: all deps up down test test-mutants test-long lint tidy fuzz clean install
 
 all: deps
 	@scripts/build build $(programs)
@@ -31,6 +32,9 @@ down:
 
 test:
 	@scripts/run-tests deps build lint unit asan live sim spin
+
+test-mutants: deps
+	@tests/sim/mutants.sh $(ARGS)
 
 test-long: all
 	@scripts/test-long $(ARGS)

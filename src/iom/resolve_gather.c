@@ -146,6 +146,7 @@ err co_gather_block(struct pseg *p, const struct update *u, uint8_t k, row_mask 
     if (e == OK) e = co_add_own(r, p->s.spot, rows, sum, &bad);
     if (e == OK) e = co_add_deltas(p, u, k, rows, sum, &bad);
     if (e == OK) e = co_add_settled(p, k, rows, sum, &bad);
+    if (mutant(MUTANT_I6)) bad = rows;
     if (e != OK || !bad) return e;
     clear(sum, bad);
     e = co_add_own(r, u->spot, bad, sum, lost);

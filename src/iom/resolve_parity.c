@@ -36,10 +36,15 @@ static err co_conclude(struct pseg *p, const struct update *u, row_mask forward)
 
 // ---- (b) ------------------------------------------------------------------------------------------------------------
 
+static bool part_completed(const struct update *u, unsigned i, const struct asked *a, unsigned b) {
+    return le64_get(a->st.version[b]) == u->part[i].version && !mutant(MUTANT_B_CHUNK);
+}
+
 static bool part_has(const struct update *u, unsigned i, const struct asked *a, unsigned b) {
     uint64_t v = u->part[i].version;
     bool in_update = a->st.has_update && le64_get(a->st.update_version) == v && (le16_get(a->st.good_rows) >> b & 1);
-    return le64_get(a->st.version[b]) == v || in_update;
+    bool trusted = mutant(MUTANT_B_TRUST) && a->st.has_update && le64_get(a->st.update_version) == v;
+    return part_completed(u, i, a, b) || in_update || trusted;
 }
 
 // A row of which a participant has completed *is* settled, whatever rotted since: it goes forward.
@@ -48,8 +53,6 @@ struct verdict {
     row_mask reform;                 // of these P's own block is not on disk
     row_mask without[ROW_PARTS_MAX]; // rows that participant i lacks
 };
-
-static bool part_completed(const struct update *u, unsigned i, const struct asked *a, unsigned b) { return le64_get(a->st.version[b]) == u->part[i].version; }
 
 static void judge_row(const struct update *u, bool own, const struct asked *v, unsigned b, struct verdict *x) {
     row_mask bit = (row_mask)(1u << b);
@@ -154,7 +157,7 @@ static err co_decide(struct pseg *p, struct update *u, struct asked *v) {
     if (e != OK) return e;
     struct verdict x = judge(u, durable, v);
     for (unsigned i = 0; i < u->parts && e == OK; i++)
-        if (x.without[i]) e = co_give(p, u, i, v, &x);
+        if (x.without[i] && !mutant(MUTANT_B_LACK)) e = co_give(p, u, i, v, &x);
     if (e == OK && x.reform) e = co_reform(p, u, x.reform);
     return e == OK ? co_conclude(p, u, x.forward) : e;
 }

@@ -127,6 +127,9 @@ struct round {
 
 static bool can_freeze(struct dseg *d) {
     if (d->s.dead || !d->dirty.mask || d->state != D_IDLE || d->pending) return false;
+    if (mutant(MUTANT_I8) && row_has_parity(d) &&
+        d->s.r->peer[d->p.n].credit_used + BLOCK_BYTES > d->s.r->cfg.credit_bytes)
+        return false;
     if (d->dirty_end <= d->s.o->durable_end || mutant(MUTANT_END)) return true;
     if (!d->s.o->cut_open) ask_end(d->s.o, d->dirty_end);
     return false;
@@ -202,6 +205,7 @@ static err co_harden(struct round *v) {
     lsn at;
     e = co_batch_commit(batch, &at);
     if (e == OK && w.len) e = co_store_write_blocks(r->store, w.io, w.len);
+    if (e == OK && w.len && mutant(MUTANT_I5)) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK) e = co_store_sync(r->store, store_now(r->store));
     row_writes_free(r, &w);
     return e;

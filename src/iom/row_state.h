@@ -1,9 +1,9 @@
 // What the files of the update protocol share: a segment's two sides, the objects, the peers. The story is told in row.c.
 #pragma once
 #include "base/map.h"
+#include "base/mutant.h"
 #include "iom/row.h"
 #include "iom/row_format.h"
-#include "iom/row_mutant.h"
 
 #define ROWS_MAX SEG_BLOCKS_MAX
 typedef uint16_t row_mask;

@@ -12,6 +12,7 @@
 //
 // On disk: two copies of `cur` as it was at a checkpoint's begin. A checkpoint writes to the copy that is not current
 // the map blocks that changed since that copy was: those of this checkpoint (dirty) and of the one before (stale).
+#include "base/mutant.h"
 #include "store/inside.h"
 
 void space_init(struct space *sp, struct mem *m, uint64_t first_block, uint64_t blocks) {
@@ -175,12 +176,10 @@ bool space_release(struct space *sp, struct mem *m, uint64_t block, uint32_t blo
         uint64_t i = block - sp->first + k;
         if (!bit(sp->cur, i)) return false;
         cur_clear(sp, i);
-#ifdef MENDFS_MUTANT_REUSE // breaks I1 on purpose: the crash tests must find it
-        if (!sp->replaying) {
+        if (mutant(MUTANT_I1) && !sp->replaying) {
             busy_clear(sp, i);
             continue;
         }
-#endif
         if (bit(sp->ckpt, i) || bit(sp->next, i)) continue; // a checkpoint's end frees it
         if (sp->replaying)
             busy_clear(sp, i);
@@ -209,9 +208,7 @@ void space_page_release(struct space *sp, uint64_t block) {
     uint64_t i = block - sp->first;
     ASSERT(bit(sp->cur, i) && (bit(sp->ckpt, i) || bit(sp->next, i)));
     cur_clear(sp, i);
-#ifdef MENDFS_MUTANT_REUSE
-    busy_clear(sp, i);
-#endif
+    if (mutant(MUTANT_I1)) busy_clear(sp, i);
 }
 
 // ---- checkpoints

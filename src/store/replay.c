@@ -8,6 +8,7 @@
 // of them: they are of a lower incarnation than the one that goes on at E.
 //
 // Batches that begin before replay_seq are in the trees already; only their notes are reported.
+#include "base/mutant.h"
 #include "store/inside.h"
 
 #define PIECE_SECTORS 256u
@@ -135,10 +136,7 @@ static bool follows(const struct replay *r, uint64_t seq, const struct sector_vi
     if (start && v->incarnation > r->incarnation)
         return seq % JUNIT_SECTORS == 0 && (v->resumes & ~JSECTOR_START) == r->at;
     if (start) return r->initial && seq == r->at && v->incarnation == r->incarnation;
-#ifdef MENDFS_MUTANT_TORN // takes a torn tail for a continuation, on purpose: the crash tests must find it
-    if (seq == r->at) return true;
-#endif
-    return seq == r->at && v->incarnation == r->incarnation;
+    return seq == r->at && (v->incarnation == r->incarnation || mutant(MUTANT_TORN));
 }
 static void run_begins(struct journal *j, uint64_t incarnation, uint64_t seq) {
     if (j->runs_len == JOURNAL_RUNS_MAX - 1) // one place stays for this opening; the oldest can no longer be retained

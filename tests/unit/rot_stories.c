@@ -137,18 +137,33 @@ static bool keep_of_first(void *ctx, const struct world_sector *s) {
     return !strcmp(world_disk_name(s->disk), settling.s->a->iom[settling.r.d[0]].disk);
 }
 
-// Rows 0 of D0 and D1 are written anew, as 2 and 3; D2's has 1. Power is off in the end.
-static void one_has_completed(struct story *s) {
-    struct client *c = &s->c[0];
+// Rows 0 of D0 and D1 are written anew, as 2 and 3, in one version; D2's has 1.
+static void two_are_written(struct story *s) {
     settling.r = quiet_row(s);
     starts(s);
     settling.s = s;
     settling.armed = settling.over = false;
     world_options(s->w)->on_msg = on_settled;
     world_options(s->w)->on_io = on_flush;
-    writes(c, 0, 4096, 2);
-    writes(c, CHUNK, 4096, 3);
+    writes(&s->c[0], 0, 4096, 2);
+    writes(&s->c[0], CHUNK, 4096, 3);
     settling.armed = true;
+}
+
+static bool keep_nothing(void *ctx, const struct world_sector *s) {
+    return false;
+}
+static void power_is_cut(struct story *s, bool (*keep)(void *ctx, const struct world_sector *s)) {
+    world_keep_sectors(s->w, keep, NULL);
+    array_power_cut(s->a);
+    world_keep_sectors(s->w, NULL, NULL);
+    world_heal_all(s->w);
+}
+
+// Power is off in the end.
+static void one_has_completed(struct story *s) {
+    struct client *c = &s->c[0];
+    two_are_written(s);
     until(s, not_told, s);
     settling.over = true; // until what D0 has been told is in its journal
     idle(s, MSEC(1));
@@ -158,10 +173,7 @@ static void one_has_completed(struct story *s) {
     assert_int_equal(geo_locate(&s->file.map, other).parity.n, settling.r.d[2]);
     writes(c, other, 4096, 4);
     until(s, not_flushed, s);
-    world_keep_sectors(s->w, keep_of_first, NULL);
-    array_power_cut(s->a);
-    world_keep_sectors(s->w, NULL, NULL);
-    world_heal_all(s->w);
+    power_is_cut(s, keep_of_first);
     assert_false(has_update(s, settling.r.d[0]));
     assert_true(has_update(s, settling.r.d[1]));
     assert_true(has_update(s, settling.r.p));
@@ -238,6 +250,25 @@ static void completed_beside_bad_parity_and_rot(void **state) {
 }
 static void bad_parity_and_a_bystander(void **state) {
     two_rots(KIND_UPDATE, 3, KIND_CHUNK, 2, 2 * CHUNK, CHUNK, 3);
+}
+
+// ---- a row of which nobody has completed
+// I3: when P tells that the row is settled, its participants' blocks are on disk. I6: what a participant lacks is given
+// back by P and the other participants, whatever became of a bystander's block.
+static void lost_beside_a_bystander(void **state) {
+    static struct story s;
+    two_are_written(&s);
+    until(&s, not_told, &s);
+    power_is_cut(&s, keep_nothing);
+    assert_true(has_update(&s, settling.r.d[0]));
+    update_rots(&s, settling.r.d[1]);
+    chunk_rots(&s, settling.r.d[2]);
+    recovers(&s);
+    recovery_is_told(&s.c[0]);
+    reads(&s.c[0], 0, 4096, 0, 2);
+    reads(&s.c[0], CHUNK, 4096, 0, 3);
+    reads_eio(&s.c[0], 2 * CHUNK);
+    story_end(&s);
 }
 
 // ---- rows that enter the parity at recovery, or in service, over something bad
@@ -321,8 +352,8 @@ static void old_block_is_bad_under_what_was_held(void **state) {
 
 #define T(f) cmocka_unit_test(f)
 // ---- what was put aside at a stop: layers over layers, of which one is lost
-// Stripe 2, whose D1 is IOM 3, no voter: its disk hangs, so the version that P has in flight waits for it while the others
-// agree on a stop. D0 has frozen A over that, and has B, which both know of, on top.
+// Stripe 2, whose D1 is IOM 3, no voter: its disk hangs, so the version that P has in flight waits for it while the
+// others agree on a stop. D0 has frozen A over that, and has B, which both know of, on top.
 #define LAID_SEG 2u
 #define LAID (LAID_SEG * 3 * CHUNK)
 
@@ -341,11 +372,6 @@ static struct row two_layers(struct story *s, bool first_hangs) {
     writes(&s->c[0], LAID + 4088, 8, 3);
     idle(s, MSEC(20));
     return r;
-}
-static bool keep_nothing(void *ctx, const struct world_sector *sector) {
-    (void)ctx;
-    (void)sector;
-    return false;
 }
 static struct look put_aside(struct story *s, uint8_t iom, uint64_t which) {
     return look_at_number(s, iom, KIND_UPDATE, LAID_SEG | which);
@@ -400,6 +426,7 @@ int main(void) {
         T(completed_beside_two_rots),
         T(completed_beside_bad_parity_and_rot),
         T(bad_parity_and_a_bystander),
+        T(lost_beside_a_bystander),
         T(parity_is_bad_in_service),
         T(parity_is_bad_when_a_row_enters),
         T(old_block_is_bad_when_a_row_enters),
