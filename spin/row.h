@@ -53,7 +53,7 @@
     X(CRASH_ALL, "all lose what is not on disk, recovery begins again")                                                \
     X(BREAK, "connection with P breaks and comes back:")
 
-// The rules, each of which can be left out. Names as in src/iom/row_mutant.h where that has the same.
+// The rules, each of which can be left out. Names as in src/base/mutant.h where that has the same.
 #define RULES(X)                                                                                                       \
     X(ACK, "a write is answered when P holds its delta (I10)")                                                         \
     X(PENDING, "no second write and no freeze of a row before P has answered its first delta")                         \
