@@ -123,8 +123,8 @@ static void rows_main(void *arg) {
     u->hub = hub_create(node_env(u->node), &h);
     uint64_t rest_ns = u->a->mx_died ? DEAD_MX_NS : REST_NS;
     co_sleep_until(node_env(u->node), env_now_ns(node_env(u->node)) + rest_ns, "audit: until late work is done");
-    if (co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_VERIFY) == OK && !u->rows && oracle_counts(u->o).writes)
-        oracle_fault(u->o, "clients wrote data, but no IOM has a row to verify");
+    if (co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_SYNC) == OK && co_ask_all(u, CONTROL_VERIFY) == OK && !u->rows && oracle_counts(u->o).protected_writes)
+        oracle_fault(u->o, "clients wrote protected data, but no IOM has a row to verify");
     hub_destroy(u->hub);
     u->over = true;
 }
@@ -202,7 +202,7 @@ static void co_all_check(struct audit *u, struct member *m) {
     if (e) oracle_fault(u->o, "names: cannot be checked: %s", err_text(e));
     e = co_audit_disk(node_env(u->node), s, u->a->ioms, rows_fault, u, &u->rows);
     if (e) oracle_fault(u->o, "rows on disk: cannot be checked: %s", err_text(e));
-    if (!u->rows && oracle_counts(u->o).writes) oracle_fault(u->o, "clients wrote data, but no store has a row");
+    if (!u->rows && oracle_counts(u->o).protected_writes) oracle_fault(u->o, "clients wrote data, but no store has a row");
     for (uint8_t n = 0; n < u->a->ioms; n++) co_store_check(&m[n]);
 }
 

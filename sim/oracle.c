@@ -197,6 +197,7 @@ static void begin_block(struct ofile *f, struct oblock *b, uint32_t from, uint32
 
 void ofile_write_begin(struct ofile *f, struct owrite *w) {
     f->oracle->counts.writes++;
+    f->oracle->counts.protected_writes += !f->unprotected;
     w->op = ++f->oracle->ops;
     w->crash = f->oracle->crashes;
     w->losses = oracle_losses(f->oracle);

@@ -28,7 +28,8 @@ bool oracle_may_tell_eio(const struct oracle *o);
 void oracle_fault(struct oracle *o, const char *fmt, ...) PRINTF_LIKE(2, 3); // a promise broke
 uint64_t oracle_faults(const struct oracle *o);
 const char *oracle_first_fault(const struct oracle *o);
-struct oracle_counts { uint64_t reads, writes, fsyncs, names, uncertain_blocks, rolled_back; };
+// protected_writes: those of other files than unprotected ones, which have no rows.
+struct oracle_counts { uint64_t reads, writes, protected_writes, fsyncs, names, uncertain_blocks, rolled_back; };
 struct oracle_counts oracle_counts(const struct oracle *o);
 
 // ---- files
