@@ -105,24 +105,14 @@ static uint64_t version_of(const struct pseg *p, const struct update *u, uint8_t
     return p->versions[b * p->n + k];
 }
 
-static err co_add_deltas(struct pseg *p, const struct update *u, unsigned but, row_mask rows, struct buf *sum,
-                         row_mask *bad) {
+// What all members but one put into the rows: their changes (WHAT_DELTA), or their whole blocks (WHAT_AT).
+static err co_add_members(struct pseg *p, const struct update *u, enum resolve_what what, unsigned but, row_mask rows,
+                          struct buf *sum, row_mask *bad) {
     err e = OK;
     for (uint8_t k = 0; k < p->n && e == OK; k++) {
-        struct req_resolve q = {.what = WHAT_DELTA};
+        struct req_resolve q = {.what = (uint8_t)what};
         ROW_FOR(rows, b) q.want[b] = le64_of(version_of(p, u, k, b));
-        if (k != but) e = co_add_member(p, k, &q, rows_of(u, k) & rows, sum, bad);
-    }
-    return e;
-}
-
-static err co_add_blocks(struct pseg *p, const struct update *u, unsigned but, row_mask rows, struct buf *sum,
-                         row_mask *bad) {
-    err e = OK;
-    for (uint8_t k = 0; k < p->n && e == OK; k++) {
-        struct req_resolve q = {.what = WHAT_AT};
-        ROW_FOR(rows, b) q.want[b] = le64_of(version_of(p, u, k, b));
-        if (k != but) e = co_add_member(p, k, &q, rows, sum, bad);
+        if (k != but) e = co_add_member(p, k, &q, what == WHAT_DELTA ? rows_of(u, k) & rows : rows, sum, bad);
     }
     return e;
 }
@@ -144,19 +134,19 @@ err co_gather_block(struct pseg *p, const struct update *u, uint8_t k, row_mask 
     clear(sum, rows);
     err e = co_add_own(r, u->spot, rows, sum, &bad);
     if (e == OK) e = co_add_own(r, p->s.spot, rows, sum, &bad);
-    if (e == OK) e = co_add_deltas(p, u, k, rows, sum, &bad);
+    if (e == OK) e = co_add_members(p, u, WHAT_DELTA, k, rows, sum, &bad);
     if (e == OK) e = co_add_settled(p, k, rows, sum, &bad);
     if (mutant(MUTANT_I6)) bad = rows;
     if (e != OK || !bad) return e;
     clear(sum, bad);
     e = co_add_own(r, u->spot, bad, sum, lost);
-    return e == OK ? co_add_blocks(p, u, k, bad, sum, lost) : e;
+    return e == OK ? co_add_members(p, u, WHAT_AT, k, bad, sum, lost) : e;
 }
 
 err co_gather_members(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost) {
     *lost = 0;
     clear(sum, rows);
-    return co_add_blocks(p, u, ARRAY_IOMS_MAX, rows, sum, lost);
+    return co_add_members(p, u, WHAT_AT, ARRAY_IOMS_MAX, rows, sum, lost);
 }
 
 err co_gather_parity(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost) {
@@ -164,6 +154,6 @@ err co_gather_parity(struct pseg *p, const struct update *u, row_mask rows, stru
     *lost = 0;
     clear(sum, rows);
     err e = co_add_own(p->s.r, p->s.spot, rows, sum, &bad);
-    if (e == OK) e = co_add_deltas(p, u, ARRAY_IOMS_MAX, rows, sum, &bad);
+    if (e == OK) e = co_add_members(p, u, WHAT_DELTA, ARRAY_IOMS_MAX, rows, sum, &bad);
     return e == OK && bad ? co_gather_members(p, u, bad, sum, lost) : e;
 }

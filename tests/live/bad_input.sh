@@ -3,14 +3,6 @@
 . "$(dirname "$0")/lib.sh"
 live_begin
 
-says() { # says PATTERN STATUS COMMAND...: fails with that status, and the last line matches
-    local pattern=$1 want=$2 status=0
-    shift 2
-    timeout 90 "$@" >"$TMP/said" 2>&1 || status=$?
-    [ $status = "$want" ] || fail "exit status $status instead of $want: $* ($(cat "$TMP/said"))"
-    tail -n 1 "$TMP/said" | grep -qE -- "$pattern" || fail "$* says '$(tail -n 1 "$TMP/said")', expected: $pattern"
-}
-said() { grep -qE -- "$1" "$TMP/said" || fail "nothing like '$1' in: $(cat "$TMP/said")"; }
 printf '#!/bin/sh\nexec "%s" up --dir "%s" --mount "%s" --size 64M "$@"\n' "$MENDFS" "$DIR" "$MNT" >"$TMP/up"
 chmod +x "$TMP/up"
 

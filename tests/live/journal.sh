@@ -6,14 +6,6 @@ live_begin
 LIVE_SIZE=64M
 journals=$TMP/fast
 
-says() { # says PATTERN STATUS COMMAND...: fails with that status, and the last line matches
-    local pattern=$1 want=$2 status=0
-    shift 2
-    timeout 90 "$@" >"$TMP/said" 2>&1 || status=$?
-    [ $status = "$want" ] || fail "exit status $status instead of $want: $* ($(cat "$TMP/said"))"
-    tail -n 1 "$TMP/said" | grep -qE -- "$pattern" || fail "$* says '$(tail -n 1 "$TMP/said")', expected: $pattern"
-}
-said() { grep -qE -- "$1" "$TMP/said" || fail "nothing like '$1' in: $(cat "$TMP/said")"; }
 printf '#!/bin/sh\nexec "%s" up --dir "%s" --mount "%s" "$@"\n' "$MENDFS" "$DIR" "$MNT" >"$TMP/up"
 chmod +x "$TMP/up"
 refused() { # refused PATTERN: the array does not come up, for IOM 1's sake; afterwards it is down

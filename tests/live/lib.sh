@@ -90,6 +90,15 @@ expect_within() { # expect_within SECONDS COMMAND...: succeeds, and in time
     timeout "$limit" "$@" || fail "within $limit s: $*"
 }
 
+says() { # says PATTERN STATUS COMMAND...: fails with that status, and the last line matches
+    local pattern=$1 want=$2 status=0
+    shift 2
+    timeout 90 "$@" >"$TMP/said" 2>&1 || status=$?
+    [ $status = "$want" ] || fail "exit status $status instead of $want: $* ($(cat "$TMP/said"))"
+    tail -n 1 "$TMP/said" | grep -qE -- "$pattern" || fail "$* says '$(tail -n 1 "$TMP/said")', expected: $pattern"
+}
+said() { grep -qE -- "$1" "$TMP/said" || fail "nothing like '$1' in: $(cat "$TMP/said")"; }
+
 # ---- cleaning up: nothing that was started or mounted under folder $1 is left, nor the folder
 
 live_sweep() {

@@ -221,11 +221,56 @@ static void more_appends_than_slots(void **state) {
     story_end(&s);
 }
 
+// Two open files of one object at one MX. What was written through one, and not fsynced, may be lost when the power of all fails: each is told so, once, and so is
+// who opens the object after its last close. It was once told to the first alone that asked.
+static err co_open_again(struct client *c) {
+    struct mx_op op = {0};
+    struct attr a;
+    return co_mx_open(c->mx, &op, c->story->file.handle, 0, &c->file, &a);
+}
+
+static err fsync_says(struct client *c, struct mx_file *f) {
+    c->file = f;
+    begins(c, co_fsync);
+    until(c->story, busy, c);
+    return c->why;
+}
+
+static void a_loss_is_told_to_all(void **state) {
+    static struct story s;
+    struct client *c = &s.c[0];
+    story_begin(&s, 1);
+    file_is_written(&s);
+    struct mx_file *first = c->file, *second;
+    does(c, co_open_again);
+    second = c->file;
+    c->file = first;
+    writes(c, 0, 4096, 2);
+    array_power_cut(s.a);
+    recovers(&s);
+    assert_int_equal(fsync_says(c, second), ERR_IO);
+    assert_int_equal(fsync_says(c, first), ERR_IO);
+    assert_int_equal(fsync_says(c, second), OK);
+    assert_int_equal(fsync_says(c, first), OK);
+    writes(c, 0, 4096, 3);
+    does(c, co_close);
+    c->file = second;
+    does(c, co_close);
+    idle(&s, SEC(1));
+    writes(&s.c[1], 8192, 4096, 4); // another MX's business
+    array_power_cut(s.a);
+    recovers(&s);
+    does(c, co_open_again);
+    assert_int_equal(fsync_says(c, c->file), ERR_IO);
+    assert_int_equal(fsync_says(c, c->file), OK);
+    story_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(straddle_4),  cmocka_unit_test(straddle_75), cmocka_unit_test(two_stops_1),
         cmocka_unit_test(two_stops_2), cmocka_unit_test(unlink_beside_truncate_power_cut),
-        cmocka_unit_test(unlink_beside_truncate_one_dies), cmocka_unit_test(a_truncate_is_done_once),
+        cmocka_unit_test(unlink_beside_truncate_one_dies), cmocka_unit_test(a_loss_is_told_to_all), cmocka_unit_test(a_truncate_is_done_once),
         cmocka_unit_test(many_cuts_over_a_delta_under_way), cmocka_unit_test(a_write_to_what_is_forgotten),
         cmocka_unit_test(more_appends_than_slots),
     };
