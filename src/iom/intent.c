@@ -202,7 +202,7 @@ static err co_part_record(struct names *n, struct part *p) {
     if (p->number == PART_RIGHT) count = 0;
     val.r.steps = count;
     struct batch *b = batch_new(n->store);
-    batch_put(b, TREE_META, &k, &val, (uint32_t)sizeof val.r + len);
+    batch_put(b, n->tree, &k, &val, (uint32_t)sizeof val.r + len);
     uint64_t number;
     err e = co_mirror_commit(n, b, &number);
     return e == OK ? co_mirror_durable(n, number) : e;
@@ -269,7 +269,7 @@ static err co_part_finish(struct names *n, struct part *p, bool commit) {
         if (commit) co_change_apply(&c, &p->steps);
         struct batch *b = commit ? c.b : batch_new(n->store);
         batch_urgent(b);
-        batch_del(b, TREE_META, &k);
+        batch_del(b, n->tree, &k);
         e = co_mirror_commit(n, b, &number);
         c.committed = e == OK;
         if (e == OK) steps_free(n, &p->steps, false);
@@ -393,7 +393,7 @@ static err co_intent_close(struct names *n, struct intent *it) {
     struct key k = intent_key(&it->id, ROLE_OWNER);
     struct batch *b = batch_new(n->store);
     batch_urgent(b);
-    batch_del(b, TREE_META, &k);
+    batch_del(b, n->tree, &k);
     uint64_t number;
     e = co_mirror_commit(n, b, &number);
     if (e == OK) intent_end(n, it);
@@ -547,7 +547,7 @@ static void owner_record(struct batch *b, const struct request *r, const struct 
                                    .seq = le64_of(r->seq)};
     if (r->session != NULL) memcpy(rec.session, r->session->id, 16);
     struct key k = intent_key(&it->id, ROLE_OWNER);
-    batch_put(b, TREE_META, &k, &rec, sizeof rec);
+    batch_put(b, r->n->tree, &k, &rec, sizeof rec);
 }
 
 static void reply_attr(struct request *r, const struct wire_attr *attr) {
@@ -675,7 +675,7 @@ err co_intents_load(struct names *n) {
     for (;; k = key_next(k)) {
         uint8_t val[RECORD_BYTES_MAX];
         uint32_t len;
-        err e = co_tree_seek(n->store, TREE_META, &k, val, sizeof val, &len);
+        err e = co_tree_seek(n->store, n->tree, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_INTENT)) return OK;
         if (e == OK && key_number(&k) == ROLE_OWNER)
             e = intent_load_own(n, &k, val, len);

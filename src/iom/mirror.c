@@ -25,7 +25,7 @@ void mirror_init(struct names *n) {
     waitq_init(&m->work);
     waitq_init(&m->sync_work);
     co_lock_init(&m->applying);
-    tree_note(n->store, TREE_META, &m->epoch, &m->number);
+    tree_note(n->store, n->tree, &m->epoch, &m->number);
     tree_note(n->store, TREE_WARD, &m->ward_epoch, &m->ward_number);
 }
 
@@ -125,14 +125,14 @@ static void mirror_applied(void *arg, struct batch *b) {
     struct mirror *m = &c->n->mirror;
     c->number = ++m->number;
     m->epoch = c->n->epoch;
-    batch_note(b, TREE_META, m->epoch, c->number);
+    batch_note(b, c->n->tree, m->epoch, c->number);
     c->n->stats.mirror_batches++;
     if (mirror_alone(c->n)) {
         m->acked = m->durable_there = c->number;
         return;
     }
     uint32_t len;
-    const uint8_t *ops = batch_ops(b, TREE_META, &len);
+    const uint8_t *ops = batch_ops(b, c->n->tree, &len);
     c->note = tail_note_new(c->n->mem, m->epoch, c->number, ops, len);
     list_push_back(&m->tail, &c->note->node);
     m->tail_bytes += len;
@@ -194,7 +194,7 @@ err co_mirror_durable(struct names *n, uint64_t number) {
 
 void mirror_adopt(struct names *n, uint64_t epoch) {
     struct mirror *m = &n->mirror;
-    tree_note(n->store, TREE_META, &m->epoch, &m->number);
+    tree_note(n->store, n->tree, &m->epoch, &m->number);
     m->epoch = epoch;
     m->acked = m->durable_here = m->durable_there = m->asked = m->told = m->number;
     tail_clear(n->mem, &m->tail);

@@ -128,6 +128,7 @@ err co_name_mkdir(struct request *r) {
 
 // ---- symlinks
 struct symlink_extra {
+    struct names *n;
     const struct slice *target;
     struct handle h;
 };
@@ -139,7 +140,7 @@ static void symlink_parts(void *arg, struct batch *b) {
     handle_put(id, x->h);
     for (uint32_t off = 0, part = 0; off < p->len_bytes; off += SYMLINK_PART_BYTES, part++) {
         struct key k = key_make(KIND_SYMLINK, id, part);
-        batch_put(b, TREE_META, &k, slice_data(*p) + off, MIN(SYMLINK_PART_BYTES, p->len_bytes - off));
+        batch_put(b, x->n->tree, &k, slice_data(*p) + off, MIN(SYMLINK_PART_BYTES, p->len_bytes - off));
     }
 }
 
@@ -159,7 +160,7 @@ err co_name_symlink(struct request *r) {
         make->mode = 0777;
         make->size = len;
         make->map = s.v[0].map = dir_map(r->n, r->n->c.self);
-        struct symlink_extra x = {&r->m->payload, h};
+        struct symlink_extra x = {r->n, &r->m->payload, h};
         s.extra = symlink_parts;
         s.arg = &x;
         e = co_steps_run(r, &s, true, false);

@@ -302,6 +302,7 @@ struct names {
     struct env *env;
     struct mem *mem;
     struct store *store;
+    enum tree_id tree;      // its own: TREE_META; TREE_WARD of a stand-in
     struct names_port port;
     struct names_config c;
     iom_id proxy, ward;

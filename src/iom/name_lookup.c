@@ -134,7 +134,7 @@ err co_name_readlink(struct request *r) {
     for (uint32_t part = 0; got < c.size && e == OK; part++) {
         struct key k = key_make(KIND_SYMLINK, id, part);
         uint32_t len = 0;
-        e = co_tree_get(n->store, TREE_META, &k, b->data + got, (uint32_t)c.size - got, &len);
+        e = co_tree_get(n->store, n->tree, &k, b->data + got, (uint32_t)c.size - got, &len);
         got += len;
     }
     if (e == OK) {

@@ -101,7 +101,7 @@ err co_cnode_get(struct names *n, struct handle h, struct cnode *c) {
     struct key k = cnode_key(h);
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
-    err e = co_tree_get(n->store, TREE_META, &k, val, sizeof val, &len);
+    err e = co_tree_get(n->store, n->tree, &k, val, sizeof val, &len);
     if (e == ERR_NOENT) return ERR_STALE;
     return e == OK ? cnode_decode(c, h, val, len) : e;
 }
@@ -134,7 +134,7 @@ err co_dirent_find(struct names *n, struct handle dir, struct name nm, struct di
         struct key k = dirent_key(dir, next), first = dirent_key(dir, hash);
         uint8_t val[RECORD_BYTES_MAX];
         uint32_t len;
-        err e = co_tree_seek(n->store, TREE_META, &k, val, sizeof val, &len);
+        err e = co_tree_seek(n->store, n->tree, &k, val, sizeof val, &len);
         if (e != OK && e != ERR_NOENT) return e;
         bool same = e == OK && memcmp(k.b, first.b, 17) == 0 && (key_number(&k) & ~3ull) == hash;
         uint64_t at = same ? key_number(&k) : hash + 4;
@@ -155,7 +155,7 @@ err co_dir_empty(struct names *n, struct handle dir, bool *empty) {
     struct key k = dirent_key(dir, 0), first = k;
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
-    err e = co_tree_seek(n->store, TREE_META, &k, val, sizeof val, &len);
+    err e = co_tree_seek(n->store, n->tree, &k, val, sizeof val, &len);
     *empty = e == ERR_NOENT || (e == OK && memcmp(k.b, first.b, 17) != 0);
     return e == ERR_NOENT ? OK : e;
 }
@@ -170,7 +170,7 @@ static err co_index_block(struct names *n) {
     struct rec_counter r;
     uint32_t len;
     uint64_t next = ROOT_INDEX + 1;
-    err e = co_tree_get(n->store, TREE_META, &k, &r, sizeof r, &len);
+    err e = co_tree_get(n->store, n->tree, &k, &r, sizeof r, &len);
     if (e == OK && len == sizeof r)
         next = le64_get(r.next);
     else if (e != ERR_NOENT)
@@ -178,7 +178,7 @@ static err co_index_block(struct names *n) {
     if (next + INDEX_BLOCK > HANDLE_INDEX_END) return ERR_NOSPC;
     r = (struct rec_counter){.next = le64_of(next + INDEX_BLOCK)};
     struct batch *b = batch_new(n->store);
-    batch_put(b, TREE_META, &k, &r, sizeof r);
+    batch_put(b, n->tree, &k, &r, sizeof r);
     uint64_t number;
     e = co_mirror_commit(n, b, &number);
     if (e != OK) return e;

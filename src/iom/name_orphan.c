@@ -35,18 +35,18 @@ static struct key orphan_key(struct handle h) {
     return key_make(KIND_ORPHAN, id, 0);
 }
 
-static void orphan_put(struct batch *b, struct handle h, enum orphan_state state) {
+static void orphan_put(const struct names *n, struct batch *b, struct handle h, enum orphan_state state) {
     struct rec_orphan rec = {.state = (uint8_t)state};
     struct key k = orphan_key(h);
-    batch_put(b, TREE_META, &k, &rec, sizeof rec);
+    batch_put(b, n->tree, &k, &rec, sizeof rec);
 }
 
-static void symlink_del(struct batch *b, const struct cnode *c) {
+static void symlink_del(const struct names *n, struct batch *b, const struct cnode *c) {
     uint8_t id[HANDLE_BYTES];
     handle_put(id, c->h);
     for (uint32_t part = 0; part * SYMLINK_PART_BYTES < c->size; part++) {
         struct key k = key_make(KIND_SYMLINK, id, part);
-        batch_del(b, TREE_META, &k);
+        batch_del(b, n->tree, &k);
     }
 }
 
@@ -54,11 +54,11 @@ bool orphan_batch(struct names *n, struct batch *b, struct cnode *c) {
     bool wanted = object_open(n, c->h) || !sessions_settled(n);
     if (!wanted && c->type != OBJ_FILE && !(c->flags & CNODE_HAS_XATTR)) {
         struct key k = cnode_key(c->h);
-        if (c->type == OBJ_SYMLINK) symlink_del(b, c);
-        batch_del(b, TREE_META, &k);
+        if (c->type == OBJ_SYMLINK) symlink_del(n, b, c);
+        batch_del(b, n->tree, &k);
         return false;
     }
-    orphan_put(b, c->h, wanted ? ORPHAN_HELD : ORPHAN_GOING);
+    orphan_put(n, b, c->h, wanted ? ORPHAN_HELD : ORPHAN_GOING);
     return true;
 }
 
@@ -79,14 +79,14 @@ static err co_orphan_going(struct names *n, struct handle h,
         co_lockset_take(n, &locks);
     }
     err e = co_cnode_get(n, h, c);
-    if (e == OK) e = co_tree_get(n->store, TREE_META, &k, &rec, sizeof rec, &len);
+    if (e == OK) e = co_tree_get(n->store, n->tree, &k, &rec, sizeof rec, &len);
     if (e == ERR_NOENT) e = ERR_STALE;
     if (e == OK && rec.state != ORPHAN_GOING && (object_open(n, h) || !sessions_settled(n))) e = ERR_BUSY;
     if (e == OK && rec.state != ORPHAN_GOING) {
         struct batch *b = batch_new(n->store);
         uint64_t number;
         batch_urgent(b);
-        orphan_put(b, h, ORPHAN_GOING);
+        orphan_put(n, b, h, ORPHAN_GOING);
         e = co_mirror_commit(n, b, &number);
     }
     lockset_release(n, &locks);
@@ -103,10 +103,10 @@ static err co_xattrs_del(struct names *n, struct handle h) {
         for (uint32_t i = 0; i < RECORDS_A_BATCH && more; i++, k = key_next(k)) {
             uint8_t val[RECORD_BYTES_MAX];
             uint32_t len;
-            err e = co_tree_seek(n->store, TREE_META, &k, val, sizeof val, &len);
+            err e = co_tree_seek(n->store, n->tree, &k, val, sizeof val, &len);
             if (e != OK && e != ERR_NOENT) return batch_drop(b), e;
             more = e == OK && memcmp(k.b, first.b, 17) == 0;
-            if (more) batch_del(b, TREE_META, &k);
+            if (more) batch_del(b, n->tree, &k);
         }
         uint64_t number;
         err e = OK;
@@ -128,9 +128,9 @@ static err co_orphan_delete(struct names *n, struct handle h) {
     struct key k = cnode_key(h), o = orphan_key(h);
     struct batch *b = batch_new(n->store);
     batch_urgent(b);
-    if (c.type == OBJ_SYMLINK) symlink_del(b, &c);
-    batch_del(b, TREE_META, &k);
-    batch_del(b, TREE_META, &o);
+    if (c.type == OBJ_SYMLINK) symlink_del(n, b, &c);
+    batch_del(b, n->tree, &k);
+    batch_del(b, n->tree, &o);
     uint64_t number;
     return co_mirror_commit(n, b, &number);
 }
@@ -173,7 +173,7 @@ static err co_orphans_scan(struct names *n, void (*found)(struct names *n, struc
     for (;; k = key_next(k)) {
         struct rec_orphan rec;
         uint32_t len;
-        err e = co_tree_seek(n->store, TREE_META, &k, &rec, sizeof rec, &len);
+        err e = co_tree_seek(n->store, n->tree, &k, &rec, sizeof rec, &len);
         if (e == ERR_NOENT || e == ERR_RANGE || (e == OK && key_kind(&k) != KIND_ORPHAN)) return OK;
         if (e != OK) return e;
         found(n, handle_at(key_id(&k)), (enum orphan_state)rec.state);

@@ -193,7 +193,7 @@ static err co_touch_one(struct names *n, struct handle h, uint64_t mtime_ns) {
     struct rec_cnode rec;
     struct key k = cnode_key(h);
     struct batch *b = batch_new(n->store);
-    batch_put(b, TREE_META, &k, &rec, cnode_encode(&c, &rec));
+    batch_put(b, n->tree, &k, &rec, cnode_encode(&c, &rec));
     uint64_t number;
     e = co_mirror_commit(n, b, &number);
     lockset_release(n, &locks);

@@ -45,7 +45,7 @@ static err co_entries(struct listing *l, uint64_t cookie, bool *eof) {
         uint8_t val[RECORD_BYTES_MAX];
         uint32_t len;
         struct dirent d;
-        err e = co_tree_seek(l->n->store, TREE_META, &k, val, sizeof val, &len);
+        err e = co_tree_seek(l->n->store, l->n->tree, &k, val, sizeof val, &len);
         *eof = e == ERR_NOENT || (e == OK && memcmp(k.b, first.b, 17) != 0);
         if (*eof) return OK;
         if (e == OK) e = dirent_decode(&d, &k, val, len);

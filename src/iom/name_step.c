@@ -215,14 +215,14 @@ err co_change_load(struct change *c, struct names *n, const struct steps *s) {
 static void name_apply(struct change *c, const struct step *s, uint64_t number, uint64_t now) {
     struct key k = dirent_key(s->at, number);
     if (handle_none(s->target)) {
-        batch_del(c->b, TREE_META, &k);
+        batch_del(c->b, c->n->tree, &k);
     } else {
         union {
             struct rec_dirent r;
             uint8_t room[sizeof(struct rec_dirent) + NAME_BYTES_MAX];
         } val;
         uint32_t len = dirent_encode(&val.r, s->target, &s->map, s->type, s->name);
-        batch_put(c->b, TREE_META, &k, &val, len);
+        batch_put(c->b, c->n->tree, &k, &val, len);
     }
     struct cnode *dir = change_node(c, s->at);
     dir->nlink = (uint32_t)((int64_t)dir->nlink + s->nlink);
@@ -276,7 +276,7 @@ static void change_write(struct change *c) {
         struct rec_cnode r;
         uint32_t len = cnode_encode(node, &r);
         struct key k = cnode_key(node->h);
-        batch_put(c->b, TREE_META, &k, &r, len);
+        batch_put(c->b, c->n->tree, &k, &r, len);
     }
 }
 

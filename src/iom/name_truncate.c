@@ -160,7 +160,7 @@ static err co_truncate_begin(struct names *n, struct cnode *c, const struct req_
         struct key k = truncate_record_key(c->h);
         struct batch *b = batch_new(n->store);
         batch_urgent(b); // space is about to be freed
-        batch_put(b, TREE_META, &k, &rec, sizeof rec);
+        batch_put(b, n->tree, &k, &rec, sizeof rec);
         hold_take(n, truncate_key(c->h), HOLD_TRUNCATE, &id, false);
         e = co_mirror_commit(n, b, &number);
         if (e != OK) hold_free(n, truncate_key(c->h), false);
@@ -187,8 +187,8 @@ static err co_truncate_end(struct request *r, struct handle h, const struct req_
         c.size = le64_get(q->size);
         c.truncates = truncates;
         setattr_alter(q, now_ns, &c);
-        batch_put(b, TREE_META, &k, &rec, cnode_encode(&c, &rec));
-        batch_del(b, TREE_META, &intent);
+        batch_put(b, n->tree, &k, &rec, cnode_encode(&c, &rec));
+        batch_del(b, n->tree, &intent);
         request_attr(r, &c);
         e = co_request_commit(r, b);
         if (e == OK) object_changed(n, h, n->mirror.number);
@@ -210,7 +210,7 @@ static err co_truncate_next(struct names *n, struct key *k, struct rec_truncate 
     for (;; *k = key_next(*k)) {
         uint8_t val[RECORD_BYTES_MAX];
         uint32_t len;
-        err e = co_tree_seek(n->store, TREE_META, k, val, sizeof val, &len);
+        err e = co_tree_seek(n->store, n->tree, k, val, sizeof val, &len);
         if (e == OK && key_kind(k) != KIND_INTENT) e = ERR_NOENT;
         if (e == OK && key_number(k) != ROLE_TRUNCATE) continue;
         if (e == OK && len != sizeof *rec) e = ERR_FORMAT;

@@ -44,7 +44,7 @@ static err co_xattr_find(struct names *n, struct handle h, struct name nm, struc
         } val;
         struct key k = xattr_key(h, next);
         uint32_t len;
-        err e = co_tree_seek(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &len);
+        err e = co_tree_seek(n->store, n->tree, &k, &val, RECORD_BYTES_MAX, &len);
         if (e != OK && e != ERR_NOENT) return e;
         bool same = e == OK && memcmp(k.b, first.b, 17) == 0 && key_number(&k) >> 16 == hash >> 16;
         uint64_t at = same ? key_number(&k) & ~0xfffull : hash + 0x10000;
@@ -177,14 +177,14 @@ static err policy_unset(struct cnode *c, struct name nm) {
 }
 
 // ---- records
-static void xattr_put(struct batch *b, struct handle h, const struct xattr *x, struct name nm,
+static void xattr_put(const struct names *n, struct batch *b, struct handle h, const struct xattr *x, struct name nm,
                       const struct slice *value) {
     uint32_t len = value->len_bytes, at = 0, parts = xattr_parts(nm, len),
              old = x->found ? xattr_parts(nm, x->value_len) : 0;
     for (uint32_t part = 0; part < MAX(parts, old); part++) {
         struct key k = xattr_key(h, x->number | part);
         if (part >= parts) {
-            batch_del(b, TREE_META, &k);
+            batch_del(b, n->tree, &k);
             continue;
         }
         union {
@@ -195,17 +195,17 @@ static void xattr_put(struct batch *b, struct handle h, const struct xattr *x, s
         val.r.name_len = (uint8_t)name_len;
         memcpy(val.r.bytes, nm.s, name_len);
         if (take > 0) memcpy(val.r.bytes + name_len, slice_data(*value) + at, take);
-        batch_put(b, TREE_META, &k, &val, (uint32_t)sizeof val.r + name_len + take);
+        batch_put(b, n->tree, &k, &val, (uint32_t)sizeof val.r + name_len + take);
         at += take;
     }
 }
 
-static void cnode_put(struct batch *b, struct cnode *c, uint64_t now) {
+static void cnode_put(const struct names *n, struct batch *b, struct cnode *c, uint64_t now) {
     struct rec_cnode rec;
     struct key k = cnode_key(c->h);
     c->ctime_ns = now;
     c->change++;
-    batch_put(b, TREE_META, &k, &rec, cnode_encode(c, &rec));
+    batch_put(b, n->tree, &k, &rec, cnode_encode(c, &rec));
 }
 
 struct xattr_request {
@@ -233,9 +233,9 @@ static err co_setxattr_locked(struct request *r, const struct xattr_request *x, 
     if (!x->policy && (x->flags & XATTR_REPLACE_ONLY) && !at.found) return ERR_NODATA;
     if (!x->policy && at.number == 0) return ERR_NOSPC;
     struct batch *b = batch_new(r->n->store);
-    if (!x->policy) xattr_put(b, x->h, &at, x->nm, value);
+    if (!x->policy) xattr_put(r->n, b, x->h, &at, x->nm, value);
     if (!x->policy) c->flags |= CNODE_HAS_XATTR;
-    cnode_put(b, c, env_wall_ns(r->n->env));
+    cnode_put(r->n, b, c, env_wall_ns(r->n->env));
     return co_request_commit(r, b);
 }
 
@@ -262,9 +262,9 @@ static err co_removexattr_locked(struct request *r, const struct xattr_request *
     struct batch *b = batch_new(r->n->store);
     for (uint32_t part = 0; at.found && part < xattr_parts(x->nm, at.value_len); part++) {
         struct key k = xattr_key(x->h, at.number | part);
-        batch_del(b, TREE_META, &k);
+        batch_del(b, r->n->tree, &k);
     }
-    cnode_put(b, c, env_wall_ns(r->n->env));
+    cnode_put(r->n, b, c, env_wall_ns(r->n->env));
     return co_request_commit(r, b);
 }
 
@@ -297,7 +297,7 @@ static err co_xattr_value(struct names *n, struct handle h, struct name nm, cons
         } val;
         struct key k = xattr_key(h, x->number | part);
         uint32_t len;
-        err e = co_tree_get(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &len);
+        err e = co_tree_get(n->store, n->tree, &k, &val, RECORD_BYTES_MAX, &len);
         if (e != OK) return e == ERR_NOENT ? ERR_FORMAT : e;
         uint32_t head = (uint32_t)sizeof val.r + val.r.name_len;
         if (len < head || len - head > x->value_len - got) return ERR_FORMAT;
@@ -360,7 +360,7 @@ err co_name_listxattr(struct request *r) {
             uint8_t room[RECORD_BYTES_MAX];
         } val;
         uint32_t val_len;
-        e = co_tree_seek(n->store, TREE_META, &k, &val, RECORD_BYTES_MAX, &val_len);
+        e = co_tree_seek(n->store, n->tree, &k, &val, RECORD_BYTES_MAX, &val_len);
         if (e != OK || memcmp(k.b, first.b, 17) != 0) break;
         uint32_t name_len = (key_number(&k) & 0xfff) == 0 ? val.r.name_len : 0;
         if (name_len > 0 && len + name_len + 1 > XATTR_BYTES_MAX) break; // Linux lists no more

@@ -235,6 +235,7 @@ struct names *names_create(struct env *e, struct store *s, const struct names_po
     n->env = e;
     n->mem = e->mem;
     n->store = s;
+    n->tree = c->stand_in ? TREE_WARD : TREE_META;
     n->port = *port;
     n->c = *c;
     if (n->c.session_lease_ns == 0) n->c.session_lease_ns = SESSION_LEASE_NS;
@@ -311,7 +312,7 @@ static err co_root_make(struct names *n) {
     struct rec_cnode rec;
     struct key k = cnode_key(c.h);
     struct batch *b = batch_new(n->store);
-    batch_put(b, TREE_META, &k, &rec, cnode_encode(&c, &rec));
+    batch_put(b, n->tree, &k, &rec, cnode_encode(&c, &rec));
     uint64_t number;
     e = co_mirror_commit(n, b, &number);
     return e == OK ? co_mirror_durable(n, number) : e;
@@ -384,6 +385,6 @@ void names_session_gone(struct names *n, const uint8_t id[16]) {
 
 void names_stats(const struct names *n, struct names_stats *out) {
     *out = n->stats;
-    out->objects = tree_records(n->store, TREE_META) / 2; // an estimate: most records are a CNODE and its DIRENT
+    out->objects = tree_records(n->store, n->tree) / 2; // an estimate: most records are a CNODE and its DIRENT
     out->dirents = out->objects;
 }

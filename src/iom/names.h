@@ -19,6 +19,7 @@ struct names_port {
 struct names_config {
     iom_id self;
     uint8_t array_ioms;
+    bool stand_in;             // of an IOM that is not there: its tree is the copy in the store of its proxy
     uint64_t session_lease_ns; // default 60 s
 };
 struct names *names_create(struct env *e, struct store *s, const struct names_port *port, const struct names_config *c);

@@ -37,7 +37,7 @@ err co_resolve_object(struct rows *r, struct handle h, struct object **o) {
     uint32_t len;
     struct refmap map;
     struct key k = row_key(KIND_CNODE2, h, 0);
-    err e = co_tree_get(r->store, TREE_LOCAL, &k, &v, sizeof v, &len);
+    err e = co_tree_get(r->store, r->tree, &k, &v, sizeof v, &len);
     if (e == OK) e = len == sizeof v ? refmap_at(&map, v.map.b) : ERR_FORMAT;
     if (e != OK) return e == ERR_NOENT ? ERR_FORMAT : e;
     *o = row_object(r, h, &map);
@@ -75,7 +75,7 @@ static err co_find(struct work *w) {
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
     for (;;) {
-        err e = co_tree_seek(r->store, TREE_LOCAL, &k, val, sizeof val, &len);
+        err e = co_tree_seek(r->store, r->tree, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_UPDATE)) return OK;
         struct todo t = {.h = handle_at(key_id(&k)), .number = key_number(&k)};
         if (e == OK) e = row_update_decode(&t.u, val, len);
@@ -241,8 +241,8 @@ static err co_trim_open(struct rows *r, const struct todo *t, struct object *o, 
     if (e != OK || !lost) return e == ERR_NOENT ? OK : e;
     row_batch_free(batch, open.spot, lost);
     open.rows &= (row_mask)~lost;
-    if (open.rows) row_batch_update(batch, t->h, number, &open);
-    else batch_del(batch, TREE_LOCAL, &k);
+    if (open.rows) row_batch_update(r, batch, t->h, number, &open);
+    else batch_del(batch, r->tree, &k);
     return OK;
 }
 
@@ -256,7 +256,7 @@ static err co_drop_held(struct rows *r, const struct todo *t, struct object *o, 
         return e;
     }
     row_batch_free(batch, t->u.spot, t->u.rows);
-    batch_del(batch, TREE_LOCAL, &k);
+    batch_del(batch, r->tree, &k);
     batch_urgent(batch);
     lsn at;
     return co_batch_commit(batch, &at);

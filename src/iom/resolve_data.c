@@ -45,8 +45,8 @@ err co_resolve_complete(struct dseg *d, const struct update *u, row_mask settled
     r->clean_bytes -= (had - row_count(d->s.clean.mask)) * BLOCK_BYTES;
     row_batch_chunk(batch, &d->s);
     struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
-    if (rest.rows) row_batch_update(batch, d->s.o->h, d->s.n, &rest);
-    else batch_del(batch, TREE_LOCAL, &k);
+    if (rest.rows) row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &rest);
+    else batch_del(batch, r->tree, &k);
     d->version = MAX(d->version, (u->version + 1) & ~1ull);
     d->settled = d->version;
     r->stats.rolled_forward += row_count(settled);
@@ -133,8 +133,8 @@ err co_resolve_take(struct dseg *d, const struct req_resolve *q, const struct co
         row_batch_free(batch, u.spot, u.rows & todo & (row_mask)~keep);
         u.rows &= (row_mask)~todo;
         struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
-        if (u.rows) row_batch_update(batch, d->s.o->h, d->s.n, &u);
-        else batch_del(batch, TREE_LOCAL, &k);
+        if (u.rows) row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &u);
+        else batch_del(batch, r->tree, &k);
     }
     r->stats.rolled_forward += row_count(todo);
     return co_commit_sync(r, batch);
@@ -192,7 +192,7 @@ err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct co
     u.version = MAX(u.version, version);
     u.truncates = d->s.o->truncates;
     u.end = MAX(u.end, le64_get(q->end));
-    row_batch_update(batch, d->s.o->h, d->s.n, &u);
+    row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &u);
     row_batch_cnode2(batch, d->s.o);
     return co_commit_sync(r, batch);
 }
@@ -217,9 +217,9 @@ err co_resolve_layers(struct dseg *d) {
     high.rows = good_high | good_low;
     high.end = MAX(high.end, low.end);
     struct key second = row_key(KIND_UPDATE, d->s.o->h, d->s.n | ROW_KEY_SECOND), first = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
-    batch_del(batch, TREE_LOCAL, &second);
-    if (high.rows) row_batch_update(batch, d->s.o->h, d->s.n, &high);
-    else batch_del(batch, TREE_LOCAL, &first);
+    batch_del(batch, r->tree, &second);
+    if (high.rows) row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &high);
+    else batch_del(batch, r->tree, &first);
     batch_urgent(batch);
     lsn at;
     return co_batch_commit(batch, &at);

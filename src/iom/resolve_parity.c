@@ -25,7 +25,7 @@ static err co_conclude(struct pseg *p, const struct update *u, row_mask forward)
     p_clean_forget(p, forward);
     row_batch_chunk(batch, &p->s);
     struct key k = row_key(KIND_UPDATE, p->s.o->h, p->s.n);
-    batch_del(batch, TREE_LOCAL, &k);
+    batch_del(batch, p->s.r->tree, &k);
     batch_urgent(batch);
     lsn at;
     r->stats.rolled_forward += row_count(forward);
@@ -128,7 +128,7 @@ static err co_put_parity(struct pseg *p, struct update *u, row_mask rows, struct
         n++;
     }
     row_runs_free(r, &runs);
-    if (!mutant(MUTANT_C_BARE)) row_batch_update(batch, p->s.o->h, p->s.n, u);
+    if (!mutant(MUTANT_C_BARE)) row_batch_update(p->s.r, batch, p->s.o->h, p->s.n, u);
     row_batch_cnode2(batch, p->s.o);
     batch_urgent(batch);
     lsn at;

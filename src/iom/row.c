@@ -136,7 +136,7 @@ err co_row_object_load(struct object *o) {
     struct row_cnode2 v;
     uint32_t len;
     struct key k = row_key(KIND_CNODE2, o->h, 0);
-    err e = co_tree_get(o->r->store, TREE_LOCAL, &k, &v, sizeof v, &len);
+    err e = co_tree_get(o->r->store, o->r->tree, &k, &v, sizeof v, &len);
     if (e != OK && e != ERR_NOENT) return e;
     if (o->loaded) return OK; // another was quicker
     if (e == OK && len == sizeof v) {
@@ -296,7 +296,7 @@ err co_row_seg_load(struct seg *s) {
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
     struct key k = row_key(KIND_CHUNK, s->o->h, s->n);
-    err e = co_tree_get(s->r->store, TREE_LOCAL, &k, val, sizeof val, &len);
+    err e = co_tree_get(s->r->store, s->r->tree, &k, val, sizeof val, &len);
     if (e != OK && e != ERR_NOENT) return e;
     if (s->loaded || s->dead) return OK; // another was quicker, or it is cut off
     if (e == OK && !swept(s)) e = row_chunk_decode(s, val, len);
@@ -378,6 +378,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
     struct rows *r = mem_alloc(e->mem, sizeof *r);
     r->env = e;
     r->store = s;
+    r->tree = c && c->stand_in ? TREE_STAND_IN : TREE_LOCAL;
     r->self = self;
     r->port = *port;
     config_set(&r->cfg, c);

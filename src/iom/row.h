@@ -12,6 +12,7 @@ struct rows_config { // 0 = default
     uint64_t dirty_bytes;        // beyond this writers wait and the flusher hurries; default cache/2
     uint64_t credit_bytes;       // accumulators P grants to each D; default 8 MiB
     uint64_t flush_age_ns;       // dirty blocks are frozen after this; default 300 ms
+    bool stand_in;               // of an IOM that is not there, over the store of its proxy: what it has no record of is not here (row_missing.c)
 };
 struct rows_port {
     void *ctx;

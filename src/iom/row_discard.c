@@ -82,13 +82,13 @@ static err co_sweep_kind(struct sweep *w, struct object *o, uint8_t kind, uint64
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
     for (;;) {
-        err e = co_tree_seek(w->r->store, TREE_LOCAL, &k, val, sizeof val, &len);
+        err e = co_tree_seek(w->r->store, w->r->tree, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && memcmp(k.b, first.b, 1 + HANDLE_BYTES) != 0)) return OK;
         if (e != OK) return e;
         if ((key_number(&k) & ROW_KEY_SEG) >= from_seg) {
             if (!w->batch) w->batch = batch_new(w->r->store);
             row_record_refs(&k, val, len, batch_free_one, w->batch);
-            batch_del(w->batch, TREE_LOCAL, &k);
+            batch_del(w->batch, w->r->tree, &k);
             if (++w->records >= RECORDS_A_BATCH) e = co_sweep_commit(w);
             if (e != OK) return e;
         }
@@ -106,7 +106,7 @@ static err co_sweep(struct object *o, uint64_t from_seg) {
     }
     if (!w.batch) w.batch = batch_new(o->r->store);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
-    if (o->gone) batch_del(w.batch, TREE_LOCAL, &k);
+    if (o->gone) batch_del(w.batch, o->r->tree, &k);
     else row_batch_cnode2(w.batch, o);
     e = co_sweep_commit(&w);
     o->stored = e == OK && !o->gone;
@@ -156,7 +156,7 @@ static err co_zero_in_tree(struct object *o, uint64_t off, uint64_t len, uint64_
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t vlen;
     for (;;) {
-        err e = co_tree_seek(o->r->store, TREE_LOCAL, &k, val, sizeof val, &vlen);
+        err e = co_tree_seek(o->r->store, o->r->tree, &k, val, sizeof val, &vlen);
         if (e == ERR_NOENT || (e == OK && (memcmp(k.b, first.b, 1 + HANDLE_BYTES) != 0 || key_number(&k) > last_seg))) return OK;
         if (e == OK) e = co_row_zero(o, key_number(&k), off, len, w);
         if (e != OK) return e;

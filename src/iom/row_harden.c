@@ -183,7 +183,7 @@ static void place_frozen(struct dseg *d, struct runs *runs, struct writes *w, st
         }
         u.spot[b] = d->s.next[b];
     }
-    row_batch_update(batch, d->s.o->h, d->s.n, &u);
+    row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &u);
     if (mutant(MUTANT_I2)) row_batch_free(batch, d->s.spot, d->frozen.mask);
     if (!d->s.o->stored) row_batch_cnode2(batch, d->s.o);
     d->s.o->stored = true;

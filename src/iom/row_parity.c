@@ -343,7 +343,7 @@ static void place_formed(struct pseg *p, struct update *u, struct runs *runs, st
         p->s.next[b] = u->spot[b] = (struct spot){at.n, store_crc_block(data)};
         row_writes_add(p->s.r, w, at, data, u->spot[b].crc);
     }
-    row_batch_update(batch, p->s.o->h, p->s.n, u);
+    row_batch_update(p->s.r, batch, p->s.o->h, p->s.n, u);
     if (mutant(MUTANT_I2)) row_batch_free(batch, p->s.spot, u->rows);
     if (!p->s.o->stored) row_batch_cnode2(batch, p->s.o);
     p->s.o->stored = true;

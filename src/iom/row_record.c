@@ -89,8 +89,8 @@ void row_batch_chunk(struct batch *b, const struct seg *s) {
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len = row_chunk_encode(s, val);
     struct key k = row_key(KIND_CHUNK, s->o->h, s->n);
-    if (len) batch_put(b, TREE_LOCAL, &k, val, len);
-    else batch_del(b, TREE_LOCAL, &k);
+    if (len) batch_put(b, s->r->tree, &k, val, len);
+    else batch_del(b, s->r->tree, &k);
 }
 
 // ---- UPDATE ---------------------------------------------------------------------------------------------------------
@@ -146,16 +146,16 @@ err co_row_update_get(struct rows *r, struct handle h, uint64_t number, struct u
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
     struct key k = row_key(KIND_UPDATE, h, number);
-    err e = co_tree_get(r->store, TREE_LOCAL, &k, val, sizeof val, &len);
+    err e = co_tree_get(r->store, r->tree, &k, val, sizeof val, &len);
     return e == OK ? row_update_decode(u, val, len) : e;
 }
 
-void row_batch_update(struct batch *b, struct handle h, uint64_t number, const struct update *u) {
+void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t number, const struct update *u) {
     uint8_t val[RECORD_BYTES_MAX];
     struct key k = row_key(KIND_UPDATE, h, number);
     uint32_t len = row_update_encode(u, val);
     ASSERT(len <= RECORD_BYTES_ATOMIC);
-    batch_put(b, TREE_LOCAL, &k, val, len);
+    batch_put(b, r->tree, &k, val, len);
 }
 
 // ---- CNODE2, blocks -------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ void row_batch_cnode2(struct batch *b, struct object *o) {
     struct row_cnode2 v = {.truncates = le32_of(o->truncates)};
     refmap_put(v.map.b, &o->map);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
-    batch_put(b, TREE_LOCAL, &k, &v, sizeof v);
+    batch_put(b, o->r->tree, &k, &v, sizeof v);
 }
 
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows) {

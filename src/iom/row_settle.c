@@ -97,7 +97,7 @@ static void d_record(struct dseg *d, struct batch *batch) {
         d->row_version[b] = d->version;
     }
     row_batch_chunk(batch, &d->s);
-    batch_del(batch, TREE_LOCAL, &k);
+    batch_del(batch, d->s.r->tree, &k);
 }
 
 static void d_done(struct dseg *d) {
@@ -129,7 +129,7 @@ static void p_record(struct pseg *p, struct batch *batch) {
         ROW_FOR(a->l.mask, b) p->versions[b * p->n + i] = a->version;
     }
     row_batch_chunk(batch, &p->s);
-    batch_del(batch, TREE_LOCAL, &k);
+    batch_del(batch, p->s.r->tree, &k);
 }
 
 static void p_done(struct pseg *p, struct marks *v) {

@@ -148,6 +148,7 @@ struct slot;
 struct rows {
     struct env *env;
     struct store *store;
+    enum tree_id tree; // of its records: TREE_LOCAL, or TREE_STAND_IN of a stand-in
     iom_id self;
     struct rows_port port;
     struct rows_config cfg;
@@ -229,7 +230,7 @@ struct update { // the memory form of an UPDATE or HELD record
 uint32_t row_update_encode(const struct update *u, uint8_t *out);
 MUST_USE err row_update_decode(struct update *u, const uint8_t *val, uint32_t len);
 MUST_USE err co_row_update_get(struct rows *r, struct handle h, uint64_t number, struct update *u); // ERR_NOENT
-void row_batch_update(struct batch *b, struct handle h, uint64_t number, const struct update *u);
+void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t number, const struct update *u);
 void row_batch_chunk(struct batch *b, const struct seg *s);
 void row_batch_cnode2(struct batch *b, struct object *o);
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows); // neighbours as one

@@ -56,7 +56,7 @@ static err co_put(struct holds *h, uint32_t from, uint32_t to) {
             x->u.spot[b] = (struct spot){row_runs_take(&runs).n, store_crc_block(data)};
             row_writes_add(r, &w, (block_addr){x->u.spot[b].at}, data, x->u.spot[b].crc);
         }
-        row_batch_update(batch, x->s->o->h, x->number, &x->u);
+        row_batch_update(r, batch, x->s->o->h, x->number, &x->u);
         if (!x->s->o->stored) row_batch_cnode2(batch, x->s->o);
         x->s->o->stored = true;
     }

@@ -134,7 +134,7 @@ static err co_verify_all(struct verify *v) {
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
     for (;;) {
-        err e = co_tree_seek(v->r->store, TREE_LOCAL, &k, val, sizeof val, &len);
+        err e = co_tree_seek(v->r->store, v->r->tree, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_CHUNK)) return OK;
         if (e == OK) e = co_verify_one(v, handle_at(key_id(&k)), key_number(&k));
         if (e != OK) return e;

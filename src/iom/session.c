@@ -65,7 +65,7 @@ err co_sessions_load(struct names *n) {
     for (;; k = key_next(k)) {
         uint8_t val[RECORD_BYTES_MAX];
         uint32_t len;
-        err e = co_tree_seek(n->store, TREE_META, &k, val, sizeof val, &len);
+        err e = co_tree_seek(n->store, n->tree, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_SESSION)) return OK;
         if (e != OK) return e;
         session_new(n, key_id(&k), false);
@@ -119,7 +119,7 @@ static struct key slot_key(const uint8_t session[16], uint32_t slot) {
 
 static err co_slot_read(struct request *r, struct name_slot *s, uint8_t *val, uint32_t *len) {
     struct key k = slot_key(r->session->id, r->slot);
-    err e = co_tree_get(r->n->store, TREE_META, &k, val, RECORD_BYTES_MAX, len);
+    err e = co_tree_get(r->n->store, r->n->tree, &k, val, RECORD_BYTES_MAX, len);
     if (e == OK && *len < sizeof(struct rec_slot)) e = ERR_FORMAT;
     if (e == ERR_NOENT) *len = 0;
     if (e != OK && e != ERR_NOENT) return e;
@@ -198,7 +198,7 @@ void request_slot(struct request *r, struct batch *b, err result) {
     } val = {.rec = {.seq = le64_of(r->seq), .result = le32_of((uint32_t)result), .has_reply = r->reply_len > 0}};
     memcpy(val.rec.reply, r->reply, r->reply_len);
     struct key k = slot_key(r->session->id, r->slot);
-    batch_put(b, TREE_META, &k, &val, (uint32_t)sizeof val.rec + r->reply_len);
+    batch_put(b, r->n->tree, &k, &val, (uint32_t)sizeof val.rec + r->reply_len);
 }
 
 // ---- opening, renewing, closing
@@ -214,7 +214,7 @@ err co_name_session_open(struct request *r) {
         struct rec_session rec = {.format = NAMES_FORMAT};
         struct key k = key_make(KIND_SESSION, id, 0);
         struct batch *b = batch_new(n->store);
-        batch_put(b, TREE_META, &k, &rec, sizeof rec);
+        batch_put(b, n->tree, &k, &rec, sizeof rec);
         uint64_t number;
         err e = co_mirror_commit(n, b, &number);
         s->closing = false;
@@ -250,16 +250,16 @@ static err co_session_erase(struct names *n, const uint8_t id[16]) {
         for (uint32_t i = 0; i < 64 && more; i++) {
             uint8_t val[RECORD_BYTES_MAX];
             uint32_t len;
-            err e = co_tree_seek(n->store, TREE_META, &k, val, sizeof val, &len);
+            err e = co_tree_seek(n->store, n->tree, &k, val, sizeof val, &len);
             if (e != OK && e != ERR_NOENT) return batch_drop(b), e;
             more = e == OK && memcmp(k.b, first.b, 17) == 0;
             if (more) {
-                batch_del(b, TREE_META, &k);
+                batch_del(b, n->tree, &k);
                 k = key_next(k);
             }
         }
         struct key own = key_make(KIND_SESSION, id, 0);
-        if (!more) batch_del(b, TREE_META, &own);
+        if (!more) batch_del(b, n->tree, &own);
         uint64_t number;
         err e = co_mirror_commit(n, b, &number);
         if (e != OK) return e;

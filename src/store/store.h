@@ -35,7 +35,8 @@ static inline uint64_t key_number(const struct key *k) { return be64_at(k->b + 1
 // Entries of put records up to this size never cross a 1024-byte sector of the journal (B3):
 #define RECORD_BYTES_ATOMIC 940u
 
-enum tree_id { TREE_META = 0, TREE_LOCAL = 1, TREE_WARD = 2, TREE_COUNT = 4 }; // mirrored kinds; local kinds; the ward's copy
+// Mirrored kinds; local kinds; the ward's copy; the local kinds of the ward while this IOM stands in for it.
+enum tree_id { TREE_META = 0, TREE_LOCAL = 1, TREE_WARD = 2, TREE_STAND_IN = 3, TREE_COUNT = 4 };
 
 // ---- making, opening, closing
 struct store_ident {
