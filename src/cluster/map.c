@@ -1,6 +1,7 @@
 // The cluster map: encode, decode, and the first one.
 #include "cluster/map.h"
 #include "base/sum.h"
+#include <stdio.h>
 
 #define MAP_FORMAT 1
 
@@ -200,6 +201,20 @@ void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const s
 }
 
 // ---- words ----------------------------------------------------------------------------------------------------------
+static unsigned port_of(const char *digits) {
+    unsigned n = 0;
+    for (; *digits >= '0' && *digits <= '9'; digits++) n = 10 * n + (unsigned)(*digits - '0');
+    return n;
+}
+
+const char *cluster_map_stand_in(const struct cluster_map *m, uint8_t iom, char out[MAP_ADDRESS_BYTES]) {
+    const char *at = m->iom[m->iom[iom].proxy].at, *colon = strrchr(at, ':');
+    if (!strncmp(at, "unix:", 5)) snprintf(out, MAP_ADDRESS_BYTES, "%s+", at);
+    else if (colon) snprintf(out, MAP_ADDRESS_BYTES, "%.*s:%u", (int)(colon - at), at, (unsigned)port_of(colon + 1) + 1000);
+    else snprintf(out, MAP_ADDRESS_BYTES, "%s:1", at);
+    return out;
+}
+
 const char *array_state_name(uint8_t s) {
     static const char *const names[] = {"unknown", "stopped", "recovering", "running"};
     return names[s < ARRAY_LEN(names) ? s : 0];

@@ -58,6 +58,9 @@ struct map_first_iom { uint8_t store[16]; const char *at, *host; };
 void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const struct map_first_iom *ioms,
                        uint8_t count);
 
+// Where the stand-in of that IOM answers: at its proxy's process, which listens there while it stands in. "unix:PATH" + "+", HOST:PORT + 1000, or in the
+// simulator NODE:1.
+const char *cluster_map_stand_in(const struct cluster_map *m, uint8_t iom, char out[MAP_ADDRESS_BYTES]);
 const char *array_state_name(uint8_t s);
 const char *map_iom_state_name(uint8_t s);
 int cluster_map_voter(const struct cluster_map *m, const uint8_t store[16]); // its place among the voters; -1: none

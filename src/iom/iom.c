@@ -11,23 +11,22 @@
 // the membership only say what is wanted (struct iom_wanted). Requests run in tasks of their own and are counted: the instance goes when the last has left it.
 #include "iom/iom_inside.h"
 
-#define NAMES_BEFORE_ROWS 3 // recovery phases of names before those of rows; the others follow
 #define STOP_PATIENCE_NS SEC(3) // how long a clean stop waits for the others to agree that the array stops
 
 static void changed(struct iom *i) { waitq_wake_all(i->env, &i->changed); }
 
-static void set_serving(struct iom *i, bool on) {
-    if (i->serving == on) return;
-    i->serving = on;
-    if (i->config->serving) i->config->serving(i->config->ctx, on);
+static void set_serving(struct instance *x, bool on) {
+    const struct iom_config *c = x->i->config;
+    if (x->serving == on) return;
+    x->serving = on;
+    if (x == &x->i->own && c->serving) c->serving(c->ctx, on);
 }
 
-// From here on nobody is answered and no call to another IOM goes on.
-static void cancel_instance(struct iom *i) {
-    set_serving(i, false);
-    i->cancelled = true;
-    waitq_wake_all(i->env, &i->cancel);
-    if (i->names) names_cancel(i->names);
+void instance_cancel(struct instance *x) {
+    set_serving(x, false);
+    x->cancelled = true;
+    waitq_wake_all(x->i->env, &x->cancel);
+    if (x->names) names_cancel(x->names);
 }
 
 // ---- what the membership says
@@ -41,7 +40,7 @@ static void on_phase(void *ctx, uint64_t epoch, uint32_t phase) {
 
 static void on_serve(void *ctx, uint64_t epoch) {
     struct iom *i = ctx;
-    LOG(i->env, TRACE_INFO, "IOM %u serves in epoch %llu", i->self.n, (unsigned long long)epoch);
+    LOG(i->env, TRACE_INFO, "IOM %u serves in epoch %llu", i->own.self.n, (unsigned long long)epoch);
     i->wanted.serve = true;
     changed(i);
 }
@@ -50,25 +49,73 @@ static void on_stop(void *ctx, uint64_t epoch, const char *reason) {
     struct iom *i = ctx;
     LOG(i->env, TRACE_WARN, "the array stops (epoch %llu): %s", (unsigned long long)epoch, reason);
     i->wanted = (struct iom_wanted){.stop = true};
-    cancel_instance(i);
+    instance_cancel(&i->own);
+    instance_cancel(&i->guest);
     changed(i);
 }
 
-static void on_map(void *ctx, const struct cluster_map *m) { iom_peers_of_map(ctx, m); }
+static void on_map(void *ctx, const struct cluster_map *m) { iom_peers_of_map(&((struct iom *)ctx)->own, m); }
 
 void iom_ask_stop(struct iom *i) {
     i->asked_to_stop = true;
     changed(i);
 }
 
-// ---- the instance
-static void instance_forget(struct iom *i) {
-    i->rows = NULL;
-    i->names = NULL;
-    i->store = NULL;
+// ---- instances
+void instance_init(struct instance *x, struct iom *i) {
+    *x = (struct instance){.i = i};
+    waitq_init(&x->cancel);
+    waitq_init(&x->idle);
+    waitq_init(&x->touched);
 }
 
-static err co_instance_up(struct iom *i) {
+void instance_create(struct instance *x) {
+    struct iom *i = x->i;
+    struct rows_port rp = iom_rows_port(x);
+    struct names_port np = iom_names_port(x);
+    struct rows_config rc = i->config->rows;
+    struct names_config nc = {.self = x->self, .array_ioms = i->ident.array_ioms, .stand_in = x == &i->guest};
+    rc.stand_in = x == &i->guest;
+    x->cancelled = false;
+    x->rows = rows_create(i->env, i->store, x->self, &rp, &rc);
+    x->names = names_create(i->env, i->store, &np, &nc);
+}
+
+struct stopping {
+    struct instance *x;
+    bool harden;
+    struct group done;
+};
+static void names_stop_task(void *arg) {
+    struct stopping *s = arg;
+    co_names_stop(s->x->names, s->harden);
+    group_done(s->x->i->env, &s->done, OK);
+}
+
+// Both at once: tasks of each wait for the other, and end because both have been told.
+static err co_stop_both(struct instance *x, bool harden) {
+    struct stopping s = {.x = x, .harden = harden};
+    group_init(&s.done);
+    group_add(&s.done);
+    env_spawn(x->i->env, "iom: names stop", names_stop_task, &s);
+    err held = co_rows_stop(x->rows, harden);
+    err e = co_group_wait(x->i->env, &s.done, "iom: names stop");
+    ASSERT(e == OK);
+    return held;
+}
+
+err co_instance_end(struct instance *x, bool harden) {
+    instance_cancel(x);
+    err held = co_stop_both(x, harden);
+    while (x->requests) co_wait(x->i->env, &x->idle, "iom: the last request leaves the instance");
+    rows_destroy(x->rows);
+    names_destroy(x->names);
+    x->rows = NULL;
+    x->names = NULL;
+    return held;
+}
+
+static err co_service_up(struct iom *i) {
     struct names_replay *replay = names_replay_new(i->env);
     struct store_hooks hooks = {.replay_note = names_replay_note, .ctx = replay};
     struct store_config sc = i->config->store;
@@ -78,68 +125,30 @@ static err co_instance_up(struct iom *i) {
         LOG(i->env, TRACE_ERROR, "the store %s cannot be opened: %s", i->config->disk_path, err_text(e));
         return e;
     }
-    struct rows_port rp = iom_rows_port(i);
-    struct names_port np = iom_names_port(i);
-    struct names_config nc = {.self = i->self, .array_ioms = i->ident.array_ioms};
-    i->cancelled = false;
     i->wanted = (struct iom_wanted){0};
-    i->rows = rows_create(i->env, i->store, i->self, &rp, &i->config->rows);
-    i->names = names_create(i->env, i->store, &np, &nc);
-    names_take_replay(i->names, replay);
+    instance_create(&i->own);
+    names_take_replay(i->own.names, replay);
     member_ready(i->member, store_incarnation(i->store), store_was_clean(i->store));
     return OK;
 }
 
-struct stopping {
-    struct iom *i;
-    struct group done;
-};
-static void names_stop_task(void *arg) {
-    struct stopping *s = arg;
-    co_names_stop(s->i->names, true);
-    group_done(s->i->env, &s->done, OK);
-}
-
-// Both at once: tasks of each wait for the other, and end because both have been told.
-static err co_stop_both(struct iom *i) {
-    struct stopping s = {.i = i};
-    group_init(&s.done);
-    group_add(&s.done);
-    env_spawn(i->env, "iom: names stop", names_stop_task, &s);
-    err held = co_rows_stop(i->rows, true);
-    err e = co_group_wait(i->env, &s.done, "iom: names stop");
-    ASSERT(e == OK);
-    return held;
-}
-
-static err co_instance_down(struct iom *i) {
-    cancel_instance(i);
-    err held = co_stop_both(i);
-    while (i->requests) co_wait(i->env, &i->idle, "iom: the last request leaves the instance");
-    rows_destroy(i->rows);
-    names_destroy(i->names);
+static err co_service_down(struct iom *i) {
+    err guest = co_stand_in_down(i, true), held = co_instance_end(&i->own, true);
     struct store *s = i->store;
-    instance_forget(i);
+    i->store = NULL;
     err e = OK;
-    if (held) co_store_abandon(s); // something is lost: it must not look like a clean end
+    if (held || guest) co_store_abandon(s); // something is lost: it must not look like a clean end
     else e = co_store_close(s);
     if (e) LOG(i->env, TRACE_ERROR, "the store %s could not be closed: %s", i->config->disk_path, err_text(e));
     return e;
-}
-
-static err co_run_phase(struct iom *i, uint32_t phase, uint64_t epoch) {
-    if (phase < NAMES_BEFORE_ROWS) return co_names_recover(i->names, phase, epoch);
-    phase -= NAMES_BEFORE_ROWS;
-    if (phase < ROWS_RECOVERY_PHASES) return co_rows_recover(i->rows, phase);
-    return co_names_recover(i->names, phase - ROWS_RECOVERY_PHASES + NAMES_BEFORE_ROWS, epoch);
 }
 
 static err co_phase(struct iom *i) {
     uint64_t epoch = i->wanted.phase_epoch;
     uint32_t phase = i->wanted.phase_number;
     i->wanted.phase = false;
-    err e = co_run_phase(i, phase, epoch);
-    if (i->cancelled || i->wanted.stop) return OK; // it was overtaken by a stop: what came of it is decided anew
+    err e = co_recovery_phase(i, phase, epoch);
+    if (i->own.cancelled || i->wanted.stop) return OK; // it was overtaken by a stop: what came of it is decided anew
     if (e) {
         LOG(i->env, TRACE_ERROR, "recovery phase %u of epoch %llu failed: %s", phase, (unsigned long long)epoch, err_text(e));
         return e;
@@ -157,7 +166,7 @@ static void co_say_leave(struct iom *i) {
         if (!co_wait_until(i->env, &i->changed, until_ns, "iom: the others agree to stop")) return;
 }
 
-static err co_instance_life(struct iom *i) {
+static err co_service_life(struct iom *i) {
     for (;;) {
         if (i->wanted.stop) return OK;
         if (i->asked_to_stop) {
@@ -169,17 +178,18 @@ static err co_instance_life(struct iom *i) {
             if (e) return e;
         } else if (i->wanted.serve) {
             i->wanted.serve = false;
-            set_serving(i, true);
+            set_serving(&i->own, true);
+            if (stand_in_is_here(i)) set_serving(&i->guest, true);
         } else co_wait(i->env, &i->changed, "iom: what comes next");
     }
 }
 
 static err co_live(struct iom *i) {
     while (!i->asked_to_stop) {
-        err e = co_instance_up(i);
+        err e = co_service_up(i);
         if (e) return e;
-        e = co_instance_life(i);
-        err down = co_instance_down(i);
+        e = co_service_life(i);
+        err down = co_service_down(i);
         if (e || down) return e ? e : down;
     }
     return OK;
@@ -202,29 +212,29 @@ static err co_open_store(struct iom *i) {
     e = co_store_peek(i->disk, &i->ident, &incarnation, why);
     if (!e) e = co_store_journal_check(i->disk, i->journal, why);
     if (e) LOG(i->env, TRACE_ERROR, "cannot use the store %s%s%s: %s", c->disk_path, i->journal ? " with the journal " : "", c->journal_path, why);
-    i->self = (iom_id){i->ident.iom};
+    i->own.self = (iom_id){i->ident.iom};
     return e;
 }
 
 static err co_open_network(struct iom *i) {
-    struct hub_config h = {.self = {.kind = NODE_IOM, .iom = i->self.n}, .events = iom_hub_events(i)};
+    struct hub_config h = {.self = {.kind = NODE_IOM, .iom = i->own.self.n}, .events = iom_hub_events(&i->own)};
     memcpy(h.cluster, i->ident.cluster, sizeof h.cluster);
     memcpy(h.self.id, i->ident.store, sizeof h.self.id);
-    i->hub = hub_create(i->env, &h);
-    struct register_config r = {.env = i->env, .hub = i->hub, .iom = i->self.n, .storage = register_storage_of_disk(i->disk)};
+    i->own.hub = hub_create(i->env, &h);
+    struct register_config r = {.env = i->env, .hub = i->own.hub, .iom = i->own.self.n, .storage = register_storage_of_disk(i->disk)};
     memcpy(r.cluster, i->ident.cluster, sizeof r.cluster);
     memcpy(r.store, i->ident.store, sizeof r.store);
     err e = co_register_open(&r, &i->reg);
     if (e) LOG(i->env, TRACE_ERROR, "the store %s has no usable register blocks: %s", i->config->disk_path, err_text(e));
     if (e) return e;
-    iom_peers_of_map(i, register_hint(i->reg));
-    e = hub_listen(i->hub, i->config->listen);
-    if (e) LOG(i->env, TRACE_ERROR, "IOM %u cannot listen at %s: %s", i->self.n, i->config->listen, err_text(e));
+    iom_peers_of_map(&i->own, register_hint(i->reg));
+    e = hub_listen(i->own.hub, i->config->listen);
+    if (e) LOG(i->env, TRACE_ERROR, "IOM %u cannot listen at %s: %s", i->own.self.n, i->config->listen, err_text(e));
     return e;
 }
 
 static err member_open(struct iom *i) {
-    struct member_config c = {.env = i->env, .hub = i->hub, .reg = i->reg, .iom = i->self.n, .phases = NAMES_RECOVERY_PHASES + ROWS_RECOVERY_PHASES,
+    struct member_config c = {.env = i->env, .hub = i->own.hub, .reg = i->reg, .iom = i->own.self.n, .phases = RECOVERY_PHASES,
                               .heartbeat_ns = i->config->heartbeat_ns, .silence_ns = i->config->silence_ns,
                               .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .map_changed = on_map, .ctx = i}};
     memcpy(c.store, i->ident.store, sizeof c.store);
@@ -241,7 +251,7 @@ static void co_close_all(struct iom *i) {
     if (i->member) co_member_destroy(i->member);
     i->member = NULL;
     if (i->reg) co_register_close(i->reg);
-    if (i->hub) hub_destroy(i->hub);
+    if (i->own.hub) hub_destroy(i->own.hub);
     if (i->journal) co_disk_close(i->journal);
     if (i->disk) co_disk_close(i->disk);
 }
@@ -252,9 +262,8 @@ void iom_main(void *arg) {
     struct iom *i = mem_alloc(start->env->mem, sizeof *i);
     i->env = start->env;
     i->config = c;
-    waitq_init(&i->cancel);
-    waitq_init(&i->idle);
-    waitq_init(&i->touched);
+    instance_init(&i->own, i);
+    instance_init(&i->guest, i);
     waitq_init(&i->changed);
     start->iom = i;
     err e = co_open_store(i);

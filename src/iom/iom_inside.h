@@ -10,36 +10,64 @@ struct iom_wanted {
     uint64_t phase_epoch;
     uint32_t phase_number;
 };
+// A service: rows and names over the store, and how they reach those of the others. There from READY to the next stop. The node's own, and that of its ward
+// while this IOM stands in for it.
+struct instance {
+    struct iom *i;
+    iom_id self;             // for whom it answers
+    struct hub *hub;         // NULL: a stand-in that there is not
+    struct peer *peer[ARRAY_IOMS_MAX];
+    struct rows *rows;
+    struct names *names;
+    bool serving;
+    bool cancelled;          // it ends: calls to others give up
+    struct waitq cancel;
+    uint32_t touching;       // touches of other IOMs' objects under way
+    struct waitq touched;    // woken when touching becomes 0
+    uint32_t requests;       // tasks under way that use it
+    struct waitq idle;       // woken when requests becomes 0
+};
 struct iom {
     struct env *env;
     const struct iom_config *config;
     struct store_ident ident;
-    iom_id self;
     struct disk *disk, *journal; // journal NULL: it lies in the store
-    struct hub *hub;
     struct reg *reg;
     struct member *member;
-    struct peer *peer[ARRAY_IOMS_MAX];
-    // The instance: there from READY to the next stop.
-    struct store *store;
-    struct rows *rows;
-    struct names *names;
-    bool serving;
-    bool cancelled;          // the instance ends: calls to others give up
-    struct waitq cancel;
-    uint32_t touching;       // touches of other IOMs' objects under way
-    struct waitq touched;    // woken when touching becomes 0
-    uint32_t requests;       // tasks under way that use the instance
-    struct waitq idle;       // woken when requests becomes 0
+    struct store *store;     // of all instances, as long as there is one
+    struct instance own, guest;
     bool asked_to_stop;
     struct iom_wanted wanted;
     struct waitq changed;    // woken with every change of `wanted` and asked_to_stop
 };
 
 // ---- iom_port.c
-struct rows_port iom_rows_port(struct iom *i);
-struct names_port iom_names_port(struct iom *i);
-void iom_peers_of_map(struct iom *i, const struct cluster_map *m); // addresses of the others
+struct rows_port iom_rows_port(struct instance *x);
+struct names_port iom_names_port(struct instance *x);
+void iom_peers_of_map(struct instance *x, const struct cluster_map *m); // addresses of the others
+void iom_peers_redirect(struct instance *x, const struct cluster_map *m, bool taken_over); // who answers for whom; taken_over: one that returns answers for itself
 
 // ---- iom_serve.c
-struct hub_events iom_hub_events(struct iom *i);
+struct hub_events iom_hub_events(struct instance *x);
+
+// ---- iom.c
+void instance_init(struct instance *x, struct iom *i);
+void instance_create(struct instance *x);                     // over the store as it is; its hub is there
+void instance_cancel(struct instance *x);                     // from here on nobody is answered and no call to another IOM goes on
+MUST_USE err co_instance_end(struct instance *x, bool harden); // an error: not all that it held is on disk
+
+// ---- stand_in.c
+bool stand_in_is_here(const struct iom *i);                        // this IOM stands in for its ward
+MUST_USE err co_stand_in_up(struct iom *i, const struct cluster_map *m); // at the beginning of a recovery, if the map wants it
+MUST_USE err co_stand_in_forget(struct iom *i);                   // what it has recorded; idempotent
+MUST_USE err co_stand_in_down(struct iom *i, bool harden);         // with the service; or when its IOM takes over
+
+// ---- catch_up.c
+MUST_USE err co_catch_up(struct instance *x, iom_id proxy);       // records of what was missed, from the proxy's store
+void co_missed_answer(struct instance *x, struct inbound *in);     // MSG_MISSED
+
+// ---- recovery.c
+#define NAMES_BEFORE_ROWS 3 // phases of names before those of rows; the others follow
+#define RECOVERY_FIRST (NAMES_RECOVERY_PHASES + ROWS_RECOVERY_PHASES)
+#define RECOVERY_PHASES (RECOVERY_FIRST + 2 + NAMES_RECOVERY_PHASES)
+MUST_USE err co_recovery_phase(struct iom *i, uint32_t phase, uint64_t epoch);

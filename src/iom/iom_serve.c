@@ -24,10 +24,10 @@ static void answer_map(struct iom *i, struct inbound *in) {
 
 static void status_of_map(struct iom *i, struct wire_status *s) {
     const struct cluster_map *m = register_latest(i->reg);
-    s->iom = i->self.n;
+    s->iom = i->own.self.n;
     s->array_ioms = i->ident.array_ioms;
     s->array_state = ARRAY_STOPPED;
-    s->serving = i->serving && member_may_serve(i->member);
+    s->serving = i->own.serving && member_may_serve(i->member);
     if (!m) return;
     s->map_version = le64_of(m->version);
     s->map_epoch = le64_of(m->epoch);
@@ -46,9 +46,9 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     struct rows_stats r;
     struct names_stats n;
     struct store_stats t;
-    if (!i->store) return;
-    rows_stats(i->rows, &r);
-    names_stats(i->names, &n);
+    if (!i->own.rows) return;
+    rows_stats(i->own.rows, &r);
+    names_stats(i->own.names, &n);
     store_stats(i->store, &t);
     s->incarnation = le64_of(store_incarnation(i->store));
     s->blocks_total = le64_of(store_blocks_total(i->store));
@@ -115,12 +115,13 @@ static void collect(void *ctx, const char *sentence) {
     s->len += n + 1;
 }
 
-static void co_verify(struct iom *i, struct inbound *in) {
+static void co_verify(struct instance *x, struct inbound *in) {
+    struct iom *i = x->i;
     struct msg *reply = inbound_reply(in, sizeof(struct rep_verify));
     struct rep_verify *r = (struct rep_verify *)reply->body;
     struct sentences s = {.b = buf_new(i->env->mem, (uint32_t)KIB(64))};
     uint64_t rows = 0, faults = 0;
-    err e = co_rows_verify(i->rows, collect, &s, &rows, &faults);
+    err e = co_rows_verify(x->rows, collect, &s, &rows, &faults);
     r->rows = le64_of(rows);
     r->faults = le64_of(faults);
     r->blocks = le64_of(store_blocks_used(i->store));
@@ -129,15 +130,15 @@ static void co_verify(struct iom *i, struct inbound *in) {
     hub_reply(in, reply, e);
 }
 
-// All that this IOM holds is on disk, here and where it has a second copy. A touch it sends may be news to another IOM: two rounds over all IOMs leave
+// All that this service holds is on disk, here and where it has a second copy. A touch it sends may be news to another IOM: two rounds over all IOMs leave
 // nothing behind.
-static err co_sync(struct iom *i) {
-    err e = co_rows_sync(i->rows);
-    while (i->touching) co_wait(i->env, &i->touched, "iom: touches reach their starters");
-    return e ? e : co_names_sync(i->names);
+static err co_sync(struct instance *x) {
+    err e = co_rows_sync(x->rows);
+    while (x->touching) co_wait(x->i->env, &x->touched, "iom: touches reach their starters");
+    return e ? e : co_names_sync(x->names);
 }
 
-static void co_control(struct iom *i, struct inbound *in) {
+static void co_control(struct instance *x, struct inbound *in) {
     const struct req_control *r = (const struct req_control *)in->m->body;
     if (in->m->body_len < sizeof *r) {
         hub_reply(in, NULL, ERR_FORMAT);
@@ -146,14 +147,14 @@ static void co_control(struct iom *i, struct inbound *in) {
     switch ((enum control_op)r->op) {
     case CONTROL_STOP:
         hub_reply(in, NULL, OK);
-        iom_ask_stop(i);
+        iom_ask_stop(x->i);
         return;
     case CONTROL_VERIFY:
-        if (i->serving) co_verify(i, in);
+        if (x->serving) co_verify(x, in);
         else hub_reply(in, NULL, ERR_STOPPED);
         return;
     case CONTROL_SYNC:
-        hub_reply(in, NULL, i->serving ? co_sync(i) : ERR_STOPPED);
+        hub_reply(in, NULL, x->serving ? co_sync(x) : ERR_STOPPED);
         return;
     }
     hub_reply(in, NULL, ERR_INVAL);
@@ -161,28 +162,28 @@ static void co_control(struct iom *i, struct inbound *in) {
 
 // ---- calls
 struct request {
-    struct iom *i;
+    struct instance *x;
     struct inbound *in;
-    void (*co_answer)(struct iom *i, struct inbound *in);
+    void (*co_answer)(struct instance *x, struct inbound *in);
 };
 
 static void request_task(void *arg) {
     struct request *q = arg;
-    struct iom *i = q->i;
-    q->co_answer(i, q->in);
-    mem_free(i->env->mem, q);
-    if (--i->requests == 0) waitq_wake_all(i->env, &i->idle);
+    struct instance *x = q->x;
+    q->co_answer(x, q->in);
+    mem_free(x->i->env->mem, q);
+    if (--x->requests == 0) waitq_wake_all(x->i->env, &x->idle);
 }
 
-static void co_names_answer(struct iom *i, struct inbound *in) { co_names_call(i->names, in); }
-static void co_rows_answer(struct iom *i, struct inbound *in) { rows_call(i->rows, in); }
-static void co_read_answer(struct iom *i, struct inbound *in) { co_data_read(i->rows, in); }
-static void co_write_answer(struct iom *i, struct inbound *in) { co_data_write(i->rows, i->names, in); }
-static void co_fsync_answer(struct iom *i, struct inbound *in) { co_data_fsync(i->rows, in); }
-static void co_discard_answer(struct iom *i, struct inbound *in) { co_data_discard(i->rows, in); }
-static void co_zero_answer(struct iom *i, struct inbound *in) { co_data_zero(i->rows, in); }
+static void co_names_answer(struct instance *x, struct inbound *in) { co_names_call(x->names, in); }
+static void co_rows_answer(struct instance *x, struct inbound *in) { rows_call(x->rows, in); }
+static void co_read_answer(struct instance *x, struct inbound *in) { co_data_read(x->rows, in); }
+static void co_write_answer(struct instance *x, struct inbound *in) { co_data_write(x->rows, x->names, in); }
+static void co_fsync_answer(struct instance *x, struct inbound *in) { co_data_fsync(x->rows, in); }
+static void co_discard_answer(struct instance *x, struct inbound *in) { co_data_discard(x->rows, in); }
+static void co_zero_answer(struct instance *x, struct inbound *in) { co_data_zero(x->rows, in); }
 
-static void (*answer_of(uint16_t type))(struct iom *i, struct inbound *in) {
+static void (*answer_of(uint16_t type))(struct instance *x, struct inbound *in) {
     if (names_takes(type)) return co_names_answer;
     switch (type) {
     case MSG_READ: return co_read_answer;
@@ -191,57 +192,58 @@ static void (*answer_of(uint16_t type))(struct iom *i, struct inbound *in) {
     case MSG_DISCARD: return co_discard_answer;
     case MSG_ZERO: return co_zero_answer;
     case MSG_RESOLVE: case MSG_VERIFY: return co_rows_answer;
+    case MSG_MISSED: return co_missed_answer;
     case MSG_CONTROL: return co_control;
     default: return NULL;
     }
 }
 
-static bool may_ask(const struct iom *i, const struct inbound *in) {
-    if (in->m->type == MSG_CONTROL) return in->from.kind == NODE_TOOL && i->rows != NULL;
-    if (in->from.kind == NODE_IOM) return i->rows != NULL && !i->cancelled;
-    return i->serving && !i->cancelled && member_may_serve(i->member);
+static bool may_ask(const struct instance *x, const struct inbound *in) {
+    if (in->m->type == MSG_CONTROL) return in->from.kind == NODE_TOOL && x->rows != NULL;
+    if (in->from.kind == NODE_IOM) return x->rows != NULL && !x->cancelled;
+    return x->serving && !x->cancelled && member_may_serve(x->i->member);
 }
 
 static void on_call(void *ctx, struct inbound *in) {
-    struct iom *i = ctx;
+    struct instance *x = ctx;
     if (in->m->type == MSG_GET_MAP) {
-        answer_map(i, in);
+        answer_map(x->i, in);
         return;
     }
     if (in->m->type == MSG_STATUS) {
-        answer_status(i, in);
+        answer_status(x->i, in);
         return;
     }
-    void (*co_answer)(struct iom *, struct inbound *) = answer_of(in->m->type);
-    if (!co_answer || !may_ask(i, in)) {
+    void (*co_answer)(struct instance *, struct inbound *) = answer_of(in->m->type);
+    if (!co_answer || !may_ask(x, in)) {
         hub_reply(in, NULL, co_answer ? ERR_STOPPED : ERR_NOTSUP);
         return;
     }
-    struct request *q = mem_alloc(i->env->mem, sizeof *q);
-    *q = (struct request){i, in, co_answer};
-    i->requests++;
-    env_spawn(i->env, "iom: request", request_task, q);
+    struct request *q = mem_alloc(x->i->env->mem, sizeof *q);
+    *q = (struct request){x, in, co_answer};
+    x->requests++;
+    env_spawn(x->i->env, "iom: request", request_task, q);
 }
 
 // ---- posts and casts
 static void on_post(void *ctx, iom_id from, struct msg *m) {
-    struct iom *i = ctx;
-    if (!i->rows || i->cancelled) msg_free(m); // of an epoch that is over: the hub's epoch changes before there is an instance again
-    else if (m->type == MSG_MIRROR || m->type == MSG_MIRROR_ACK) names_receive(i->names, from, m);
-    else rows_receive(i->rows, from, m);
+    struct instance *x = ctx;
+    if (!x->rows || x->cancelled) msg_free(m); // of an epoch that is over: the hub's epoch changes before there is an instance again
+    else if (m->type == MSG_MIRROR || m->type == MSG_MIRROR_ACK) names_receive(x->names, from, m);
+    else rows_receive(x->rows, from, m);
 }
 
 static void on_cast(void *ctx, const struct node_name *from, struct msg *m) {
-    struct iom *i = ctx;
-    if (i->member) member_cast(i->member, from, m);
+    struct instance *x = ctx;
+    if (x->i->member && x == &x->i->own) member_cast(x->i->member, from, m);
     else msg_free(m);
 }
 
 static void on_gone(void *ctx, const struct node_name *who) {
-    struct iom *i = ctx;
-    if (who->kind == NODE_MX && i->names) names_session_gone(i->names, who->id);
+    struct instance *x = ctx;
+    if (who->kind == NODE_MX && x->names) names_session_gone(x->names, who->id);
 }
 
-struct hub_events iom_hub_events(struct iom *i) {
-    return (struct hub_events){.call = on_call, .post = on_post, .cast = on_cast, .gone = on_gone, .any_epoch = any_epoch, .ctx = i};
+struct hub_events iom_hub_events(struct instance *x) {
+    return (struct hub_events){.call = on_call, .post = on_post, .cast = on_cast, .gone = on_gone, .any_epoch = any_epoch, .ctx = x};
 }

@@ -72,6 +72,7 @@ static lsn tail_first(const struct list *tail, lsn now) {
 }
 
 void mirror_retain(struct names *n) {
+    if (n->c.stand_in) return; // the host's own names say what the journal keeps
     lsn now = store_now(n->store).journal;
     store_retain(n->store, tail_first(&n->mirror.tail, tail_first(&n->mirror.ward_tail, now)));
 }
@@ -162,6 +163,7 @@ err co_mirror_commit(struct names *n, struct batch *b, uint64_t *number) {
 }
 
 err co_mirror_wait(struct names *n, uint64_t number) {
+    if (n->exposed && n->mirror.durable_here < number) return co_mirror_durable(n, number);
     while (n->mirror.acked < number) {
         if (n->stopping) return ERR_STOPPED;
         co_wait(n->env, &n->mirror.acks, "proxy's acknowledgement");
@@ -211,6 +213,11 @@ static void mirror_acked(struct names *n, const struct post_mirror_ack *a) {
 }
 
 // ---- the proxy's side
+void mirror_forget_ward(struct names *n) {
+    tail_clear(n->mem, &n->mirror.ward_tail);
+    mirror_retain(n);
+}
+
 static void ward_ack(struct names *n) {
     struct mirror *m = &n->mirror;
     struct msg *msg = n->port.msg(n->port.ctx, MSG_MIRROR_ACK, sizeof(struct post_mirror_ack));
@@ -309,7 +316,7 @@ static void co_ward_sync(struct names *n, void *arg) {
 }
 
 void mirror_start(struct names *n) {
-    if (mirror_alone(n)) return;
+    if (n->ward.n == NO_IOM) return;
     n->mirror.ward_acked = n->mirror.ward_synced = n->mirror.ward_sync_wanted = n->mirror.ward_number;
     names_task(n, "ward's batches", co_ward_work, NULL);
     names_task(n, "ward's flushes", co_ward_sync, NULL);

@@ -6,8 +6,8 @@
 // whole tree is copied: the receiving tree is marked (0, 0) first and gets the right mark with the last record, so that
 // a copy that was cut short begins again.
 #include "iom/name_inside.h"
+#include "iom/pages.h"
 
-#define COPY_BYTES (192u << 10)
 
 struct names_replay *names_replay_new(struct env *e) {
     struct names_replay *r = mem_alloc(e->mem, sizeof *r);
@@ -94,35 +94,6 @@ static struct tail_note *tail_after(struct list *tail, struct position p, struct
 }
 
 // ---- records of a tree, in pages
-static err co_tree_page(struct names *n, enum tree_id t, const struct key *from, uint8_t *out, uint32_t *len,
-                        struct key *next, bool *more) {
-    struct key k = *from;
-    *len = 0;
-    for (;;) {
-        uint8_t val[RECORD_BYTES_MAX];
-        uint32_t val_len;
-        err e = co_tree_seek(n->store, t, &k, val, sizeof val, &val_len);
-        *more = e == OK;
-        if (e == ERR_NOENT) return OK;
-        if (e != OK) return e;
-        *next = k;
-        if (*len + sizeof(struct wire_record) + val_len > COPY_BYTES) return OK;
-        struct wire_record *w = (void *)(out + *len);
-        memcpy(w->key, k.b, KEY_BYTES);
-        w->len = le16_of((uint16_t)val_len);
-        memcpy(w->val, val, val_len);
-        *len += (uint32_t)sizeof *w + val_len;
-        k = key_next(k);
-    }
-}
-
-static const struct wire_record *record_next(const uint8_t **p, const uint8_t *end) {
-    const struct wire_record *w = (const void *)*p;
-    if ((size_t)(end - *p) < sizeof *w || (size_t)(end - *p) < sizeof *w + le16_get(w->len)) return NULL;
-    *p += sizeof *w + le16_get(w->len);
-    return w;
-}
-
 // Deletes what the tree has in [from, to) and the page does not; the page's records are put by the same batches' owner.
 static err co_page_prune(struct names *n, enum tree_id t, struct batch *b, struct key k, const struct key *to,
                          const uint8_t *p, const uint8_t *end) {
@@ -203,7 +174,7 @@ static err co_answer_fetch(struct request *r, struct position after, struct msg 
     uint32_t len = 0;
     for (struct list *node = &t->node; node != &n->mirror.ward_tail; node = node->next) {
         t = LIST_ENTRY(node, struct tail_note, node);
-        rep->more = len > 0 && len + sizeof(struct wire_batch) + t->ops_len > COPY_BYTES;
+        rep->more = len > 0 && len + sizeof(struct wire_batch) + t->ops_len > PAGE_OF_RECORDS_BYTES;
         if (rep->more) break;
         struct wire_batch *w = (void *)(b->data + len);
         *w = (struct wire_batch){le64_of(t->epoch), le64_of(t->number), le32_of(t->ops_len)};
@@ -227,10 +198,10 @@ static err co_answer_read(struct request *r, struct msg *reply) {
     struct rep_mirror_state *rep = (void *)reply->body;
     struct key from, next = {{0}};
     memcpy(from.b, q->from, KEY_BYTES);
-    struct buf *b = buf_new(r->n->mem, COPY_BYTES);
+    struct buf *b = buf_new(r->n->mem, PAGE_OF_RECORDS_BYTES);
     uint32_t len;
     bool more;
-    err e = co_tree_page(r->n, TREE_WARD, &from, b->data, &len, &next, &more);
+    err e = co_records_page(r->n->store, TREE_WARD, &from, b->data, &len, &next, &more);
     if (e == OK && len > 0) msg_set_payload(reply, (struct slice){b, 0, len});
     buf_unref(b);
     rep->more = more;
@@ -257,6 +228,7 @@ static err co_answer_write(struct request *r, struct position p) {
 static err co_answer_done(struct request *r, struct position p) {
     struct mirror *m = &r->n->mirror;
     if (position_order(p, tree_position(r->n, TREE_WARD)) != 0) return ERR_FORMAT;
+    tree_note(r->n->store, TREE_WARD, &m->ward_epoch, &m->ward_number); // a stand-in may have carried it on
     err e = co_store_sync(r->n->store, store_now(r->n->store));
     if (e != OK) return e;
     notes_free(r->n->mem, &m->ward_tail);
@@ -370,11 +342,11 @@ static err co_pull_tree(struct names *n, struct position whole) {
 static err co_push_tree(struct names *n) {
     struct position whole = tree_position(n, TREE_META);
     struct key from = {{0}}, next = {{0}};
-    uint8_t *page = mem_alloc(n->mem, COPY_BYTES);
+    uint8_t *page = mem_alloc(n->mem, PAGE_OF_RECORDS_BYTES);
     err e = OK;
     for (bool more = true; more && e == OK; from = next) {
         uint32_t len;
-        e = co_tree_page(n, TREE_META, &from, page, &len, &next, &more);
+        e = co_records_page(n->store, TREE_META, &from, page, &len, &next, &more);
         if (e != OK) break;
         struct msg *m = state_msg(n, MIRROR_TREE_WRITE, whole);
         struct req_mirror_state *q = (void *)m->body;

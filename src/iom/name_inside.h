@@ -233,6 +233,7 @@ void mirror_start(struct names *n); // its tasks
 void mirror_fini(struct names *n);
 void mirror_wake(struct names *n);  // stopping: whoever waits looks again
 void mirror_adopt(struct names *n, uint64_t epoch); // after phase 0: both sides are alike
+void mirror_forget_ward(struct names *n);           // what was kept for it: another writes its copy now
 MUST_USE err co_mirror_commit(struct names *n, struct batch *b, uint64_t *number); // applies, numbers, sends
 MUST_USE err co_mirror_wait(struct names *n, uint64_t number);    // the proxy has it in memory
 MUST_USE err co_mirror_durable(struct names *n, uint64_t number); // on the disks of both
@@ -306,6 +307,7 @@ struct names {
     struct names_port port;
     struct names_config c;
     iom_id proxy, ward;
+    bool exposed;           // there should be a proxy and is none: what is answered is on this disk
     uint64_t epoch;
     bool stopping, started;
     uint32_t tasks;         // of its own, requests included

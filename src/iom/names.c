@@ -256,6 +256,13 @@ struct names *names_create(struct env *e, struct store *s, const struct names_po
     return n;
 }
 
+void names_neighbours(struct names *n, bool proxy, bool ward) {
+    n->proxy = proxy ? proxy_of(n->c.self, n->c.array_ioms) : (iom_id){NO_IOM};
+    n->ward = ward ? ward_of(n->c.self, n->c.array_ioms) : (iom_id){NO_IOM};
+    n->exposed = !proxy && n->c.array_ioms > 1;
+    if (!ward) mirror_forget_ward(n);
+}
+
 void names_cancel(struct names *n) {
     n->stopping = true;
     n->recovering = false;

@@ -23,6 +23,9 @@ struct names_config {
     uint64_t session_lease_ns; // default 60 s
 };
 struct names *names_create(struct env *e, struct store *s, const struct names_port *port, const struct names_config *c);
+// Before phase 0: is the proxy there to take the mirror? If not, what is answered rests on this disk alone, and is on it before the answer leaves (I7). Is the
+// ward there? If not, its copy here is the stand-in's.
+void names_neighbours(struct names *n, bool proxy, bool ward);
 void names_cancel(struct names *n);               // all that waits in names ends with ERR_STOPPED, a phase of recovery too; co_names_stop follows
 void co_names_stop(struct names *n, bool harden); // ends its tasks; harden: syncs what was committed
 void names_destroy(struct names *n);

@@ -315,6 +315,13 @@ static err co_end_own(struct rows *r, const struct todo *t) { return is_first_of
 // ---- phase 4 --------------------------------------------------------------------------------------------------------
 
 static err co_enter_fn(struct dseg *d, const struct todo *t) { return co_finish(d, RESOLVE_ENTER, true); }
+err co_resolve_finish_alone(struct rows *r, struct handle h, uint64_t number, const struct update *u) {
+    struct todo t = {.h = h, .number = number, .u = *u};
+    err e = is_second(&t) ? co_with_dseg(r, &t, co_layers_fn) : OK;
+    if (e == OK && u->end) e = co_with_dseg(r, &t, co_end_fn);
+    return e == OK ? co_with_dseg(r, &t, co_enter_fn) : e;
+}
+
 // model: R_FINISH
 static err co_enter_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_enter_fn) : OK; }
 

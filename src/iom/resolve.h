@@ -31,4 +31,7 @@ MUST_USE err co_resolve_take(struct dseg *d, const struct req_resolve *q, const 
 MUST_USE err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct contents *delta);
 MUST_USE err co_resolve_layers(struct dseg *d);                                            // the second layer over the first
 MUST_USE err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve_state *out, struct contents *c);
+MUST_USE err co_resolve_finish_alone(struct rows *r, struct handle h, uint64_t number, const struct update *u); // without protection: what is on disk is completed
+MUST_USE err co_row_gather_answer(struct rows *r, struct object *o, const struct req_resolve *q, struct inbound *in, struct msg **reply);
+MUST_USE err co_gather_others(struct pseg *p, uint8_t k, row_mask rows, struct buf *sum, row_mask *bad); // adds the settled blocks of all but k
 struct dseg *resolve_dseg(struct rows *r, struct object *o, uint64_t seg); // pinned; NULL: no data member of it

@@ -62,10 +62,12 @@ static err co_resolve(struct rows *r, struct inbound *in, struct msg **reply) {
     if (in->m->body_len != sizeof *q || refmap_at(&map, q->map.b) != OK || !handle_valid(h)) return ERR_INVAL;
     struct object *o = row_object(r, h, &map);
     err e = co_row_object_load(o);
+    if (r->cfg.stand_in) o->truncates = MAX(o->truncates, le32_get(q->truncates)); // the other side has its record
     if (e == OK) {
         bool data = q->op == RESOLVE_STATE || q->op == RESOLVE_TAKE || q->op == RESOLVE_HELD;
         if (data) e = co_as_data(r, o, q, in, reply);
-        else if (q->op >= RESOLVE_SETTLED && q->op <= RESOLVE_ENTER) e = co_as_parity(r, o, q, in, reply);
+        else if (q->op == RESOLVE_GATHER) e = co_row_gather_answer(r, o, q, in, reply);
+        else if (q->op >= RESOLVE_SETTLED && q->op <= RESOLVE_VERSIONS) e = co_as_parity(r, o, q, in, reply);
         else e = ERR_INVAL;
     }
     row_object_unpin(o);

@@ -149,7 +149,12 @@ static err co_write_over(struct dseg *d, const struct spot *base, row_mask *rows
     struct buf *packed = buf_new(d->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
     row_mask bad = 0;
     uint32_t n = 0, i = 0;
-    err e = co_resolve_read(d->s.r, base, *rows, packed->data, &bad);
+    err e = co_row_missing_here(d, base, *rows);
+    if (e == OK) e = co_resolve_read(d->s.r, base, *rows, packed->data, &bad);
+    ROW_FOR(bad & row_missing(base, bad), b) if (d->s.clean.mask >> b & 1) { // gathered
+        memcpy(packed->data + row_count(*rows & (row_mask)((1u << b) - 1)) * BLOCK_BYTES, row_content_data(&d->s.clean.c[b]), BLOCK_BYTES);
+        bad &= (row_mask)~(1u << b);
+    }
     resolve_tell_lost(&d->s, bad, "what was written to the block");
     ROW_FOR(*rows, b) {
         uint8_t *from = packed->data + i++ * BLOCK_BYTES;

@@ -35,7 +35,7 @@ err co_resolve_read(struct rows *r, const struct spot *spot, row_mask rows, uint
         io[n] = (struct block_io){{spot[b].at}, packed + n * BLOCK_BYTES, spot[b].crc};
         n++;
     }
-    err e = n ? co_store_read_blocks(r->store, io, n, &bits) : OK;
+    err e = n ? co_row_read_places(r, io, n, &bits) : OK;
     ROW_FOR(rows, b) if (bits >> i++ & 1) *bad |= (row_mask)(1u << b);
     return bits ? OK : e; // what is bad is told by the mask
 }
@@ -141,6 +141,11 @@ err co_gather_block(struct pseg *p, const struct update *u, uint8_t k, row_mask 
     clear(sum, bad);
     e = co_add_own(r, u->spot, bad, sum, lost);
     return e == OK ? co_add_members(p, u, WHAT_AT, k, bad, sum, lost) : e;
+}
+
+err co_gather_others(struct pseg *p, uint8_t k, row_mask rows, struct buf *sum, row_mask *bad) {
+    struct update settled = {.rows = rows}; // no participants
+    return co_add_members(p, &settled, WHAT_AT, k, rows, sum, bad);
 }
 
 err co_gather_members(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost) {

@@ -226,10 +226,8 @@ err co_resolve_enter(struct rows *r, struct object *o, uint64_t seg) {
 err co_resolve_versions(struct rows *r, struct object *o, uint64_t seg, uint8_t k, struct resolve_decided *out) {
     struct pseg *p = row_pseg(o, seg);
     err e = k < p->n ? OK : ERR_INVAL;
-    co_lock(r->env, &p->s.lock, "resolve: segment");
     if (e == OK) e = co_row_seg_load(&p->s);
     for (unsigned b = 0; b < p->s.blocks && e == OK; b++) out->version[b] = le64_of(p->versions[b * p->n + k]);
-    co_unlock(r->env, &p->s.lock);
     row_seg_unpin(&p->s);
     return e;
 }

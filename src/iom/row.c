@@ -143,6 +143,8 @@ err co_row_object_load(struct object *o) {
         uint32_t count = le32_get(v.truncates);
         o->stored = count >= o->truncates;
         o->truncates = MAX(o->truncates, count);
+        o->gone = o->gone || (le32_get(v.flags) & ROW_CNODE2_GONE);
+        o->asks = o->asks || (le32_get(v.flags) & ROW_CNODE2_ASKS);
     }
     o->loaded = true;
     return OK;
@@ -300,7 +302,9 @@ err co_row_seg_load(struct seg *s) {
     if (e != OK && e != ERR_NOENT) return e;
     if (s->loaded || s->dead) return OK; // another was quicker, or it is cut off
     if (e == OK && !swept(s)) e = row_chunk_decode(s, val, len);
+    else if (e == ERR_NOENT && row_asks(s) && !swept(s)) e = co_row_ask_versions(s);
     else e = OK;
+    if (s->loaded || s->dead) return OK;
     if (e != OK) return e;
     s->loaded = true;
     return OK;
@@ -380,6 +384,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
     r->store = s;
     r->tree = c && c->stand_in ? TREE_STAND_IN : TREE_LOCAL;
     r->self = self;
+    r->beside = (iom_id){NO_IOM};
     r->port = *port;
     config_set(&r->cfg, c);
     for (unsigned i = 0; i < ARRAY_IOMS_MAX; i++) peer_init(&r->peer[i]);
@@ -387,7 +392,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
     map_init_key32(&r->segs, e->mem);
     map_init_key32(&r->slots, e->mem);
     struct list *lists[] = {&r->slot_lru, &r->lru, &r->idle_objects, &r->d_aged, &r->d_due, &r->touched,
-                             &r->p_gather, &r->p_ready, &r->settle};
+                             &r->p_gather, &r->p_ready, &r->settle, &r->recheck};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++) list_init(lists[i]);
     struct waitq *queues[] = {&r->d_wake, &r->p_wake, &r->settle_wake, &r->ack_wake, &r->room_q, &r->stop_q};
     for (unsigned i = 0; i < ARRAY_LEN(queues); i++) waitq_init(queues[i]);
@@ -397,6 +402,8 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
     row_spawn(r, "row settler", row_settler, r);
     return r;
 }
+
+void rows_beside(struct rows *r, iom_id other) { r->beside = other; }
 
 static void layer_free(struct layer *l) { row_layer_drop(l, l->mask); }
 
@@ -425,6 +432,7 @@ void rows_destroy(struct rows *r) {
         ASSERT(list_empty(&r->peer[i].out));
         mem_free(mem, r->peer[i].refusal);
     }
+    row_recheck_forget(r);
     MAP_FOR(&r->segs, it) seg_destroy(it.value);
     MAP_FOR(&r->objects, it) {
         mem_free(mem, ((struct object *)it.value)->cut);

@@ -28,6 +28,9 @@ struct rows_port {
     void (*touch)(void *ctx, struct handle h, uint64_t mtime_ns);
 };
 struct rows *rows_create(struct env *e, struct store *s, iom_id self, const struct rows_port *port, const struct rows_config *c);
+// Before phase 0: the service that shares this one's memory (a stand-in and its host): what those two alone hold is one copy, and goes to disk before it is
+// acknowledged (I7). NO_IOM: none.
+void rows_beside(struct rows *r, iom_id other);
 void rows_destroy(struct rows *r);       // drops memory; nothing is written (tasks of its own have been told to end and are awaited by co_rows_stop)
 err co_rows_stop(struct rows *r, bool harden); // ends its tasks; an error: not all that was held is on disk; harden: then everything held is made durable as far as that needs nobody else (D: what is
                                                 // dirty, as UPDATEs; P: what it holds of each D, as HELD records), nothing is completed, no old place released
@@ -62,6 +65,13 @@ void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, M
 // idempotent, restartable; co_call, and in phase 3 co_end_durable, work meanwhile
 #define ROWS_RECOVERY_PHASES 6
 MUST_USE err co_rows_recover(struct rows *r, uint32_t phase);  // 0 .. ROWS_RECOVERY_PHASES-1; after the last all is settled and durable
+
+// ---- the return of one that was away (catch_up.c), between its stand-in's end and service
+MUST_USE err co_rows_forget_unsettled(struct rows *r); // its own updates and what it held: decided without it. Remembers their segments
+MUST_USE err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len); // a CNODE2 or CHUNK of the stand-in; ERR_FORMAT
+MUST_USE err co_rows_recheck(struct rows *r);          // the segments remembered
+// ---- building what is missing (row_missing.c)
+uint64_t rows_missing(const struct rows *r);           // blocks, as far as records tell
 
 // ---- check and figures
 // Verifies on a quiet array every row whose parity chunk is here: parity equals the data of all members, checksums hold. One sentence per fault.

@@ -334,6 +334,9 @@ static err co_change(struct dseg *d, const struct change *c) {
 
 // ---- write ----------------------------------------------------------------------------------------------------------
 
+// Both copies would be this one process's: what is acknowledged is on disk (I7).
+static bool one_memory(const struct dseg *d) { return row_has_parity(d) && iom_eq(d->p, d->s.r->beside); }
+
 static err co_write_pieces(struct rows *r, struct object *o, const struct row_write *w, struct group *g, struct waitlist *settle) {
     uint64_t at = w->off, end = w->off + w->len;
     struct slice data = w->data;
@@ -347,7 +350,7 @@ static err co_write_pieces(struct rows *r, struct object *o, const struct row_wr
                            .slot = w->slot, .session = w->session, .seq = w->seq, .end = at, .group = g};
         struct dseg *d = row_dseg(o, p.seg, p.k, p.parity);
         err e = co_change(d, &c);
-        if (e == OK && settle) row_wait_add(r, settle, d);
+        if (e == OK && (w->toughness == 2 || (w->toughness && one_memory(d)))) row_wait_add(r, settle, d);
         row_seg_unpin(&d->s);
         if (e != OK) return e;
         data.off_bytes += len;
@@ -385,7 +388,7 @@ static err co_write(struct rows *r, struct object *o, const struct row_write *w)
     struct group g;
     struct waitlist settle = {0};
     group_init(&g);
-    e = co_write_pieces(r, o, w, w->toughness ? &g : NULL, w->toughness == 2 ? &settle : NULL);
+    e = co_write_pieces(r, o, w, w->toughness ? &g : NULL, &settle);
     if (e == OK && w->applied) w->applied(w->arg);
     err acked = co_group_wait(r->env, &g, "row: acknowledgement of P");
     if (e == OK) e = acked;
@@ -468,6 +471,7 @@ static err co_copy_rows(struct dseg *d, uint32_t off, uint32_t len, uint8_t *dst
         direct = 0;
         if (!missing || d->s.dead) break;
         ROW_FOR(missing, b) if (aligned && part_of(b, off, len).len == BLOCK_BYTES) direct |= (row_mask)(1u << b);
+        direct &= (row_mask)~row_missing(d->s.spot, direct);
         if (direct != missing) {
             err e = co_row_read_contents(&d->s, missing & (row_mask)~direct, &bad);
             if (e != OK) return e;

@@ -17,6 +17,7 @@
 //                                          row_place per row          24, 10 each
 //                                          row_part per part          8 each (parity: the participants)
 //
+// at = ROW_AT_MISSING: the block is not here; it is put together from its row.
 // A row that is not present is a hole that was never written: address 0, version 0. A hole that was punched is present, with address 0.
 // A block that is lost (recovery had two bad blocks in a row) has a place whose checksum does not match: whoever reads it is told so.
 // `end`: not 0 if the update was hardened at a stop, when the object's end could not be asked to be durable first: the highest byte it reaches. Recovery
@@ -28,6 +29,8 @@
 #include "layout/layout.h"
 #include "store/store.h"
 #include "wire/format.h"
+
+#define ROW_AT_MISSING 0xffffffffffffull // row_place.at of a CHUNK: the block is not here (row_missing.c)
 
 #define ROW_KEY_SECOND (1ull << 63)
 #define ROW_KEY_HELD (1ull << 62)
@@ -53,7 +56,9 @@ static_assert(sizeof(struct row_chunk) + 16 * (10 + 7 * 6) <= RECORD_BYTES_ATOMI
 static_assert(sizeof(struct row_chunk) + 8 * (10 + 15 * 6) <= RECORD_BYTES_ATOMIC, "CHUNK");
 static_assert(sizeof(struct row_update) + 16 * 10 + ROW_PARTS_MAX * 8 <= RECORD_BYTES_ATOMIC, "UPDATE");
 
-struct row_cnode2 { struct wire_map map; le32 truncates; le32 reserved; };
+#define ROW_CNODE2_GONE 1u // of a stand-in: the object was deleted
+#define ROW_CNODE2_ASKS 2u // segments without a record: the others know (row_missing.c)
+struct row_cnode2 { struct wire_map map; le32 truncates; le32 flags; };
 static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
 
 // ---- posts ----------------------------------------------------------------------------------------------------------
@@ -100,6 +105,8 @@ enum resolve_op {
     RESOLVE_SETTLED = 4, // D -> P: what does your CHUNK include of mine?    -> resolve_decided
     RESOLVE_DECIDE = 5,  // D -> P: step (b) of the segment, if it is still to do; then the same
     RESOLVE_ENTER = 6,   // D -> P: step (c) of the segment; then the same
+    RESOLVE_VERSIONS = 7, // D -> P: what do you include of mine, at this moment? In service too, and no lock is taken -> resolve_decided
+    RESOLVE_GATHER = 8,   // D -> P: put my blocks of `rows` together, at the versions that you include. In service too -> resolve_state: bad_rows, version; payload
 };
 struct req_resolve {
     struct envelope env;
@@ -130,4 +137,5 @@ struct resolve_state {
 struct resolve_decided { struct envelope env; le64 version[SEG_BLOCKS_MAX]; }; // of the asking D, as the settled parity includes it
 
 struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, reserved[5]; }; // -> rep_verify_row and contents
-struct rep_verify_row { struct envelope env; le16 rows, bad_rows; le32 reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload
+struct rep_verify_row { struct envelope env; le16 rows, bad_rows, missing, reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload;
+                                                                                                                            // missing: to be built yet

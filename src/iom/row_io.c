@@ -3,6 +3,21 @@
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
+// As co_store_read_blocks; what is missing is bad.
+err co_row_read_places(struct rows *r, struct block_io *v, uint32_t n, uint32_t *bad_mask) {
+    uint32_t missing = 0;
+    *bad_mask = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (v[i].at.n == ROW_AT_MISSING) {
+            missing |= 1u << i;
+            v[i].at.n = 0;
+        }
+    err e = n ? co_store_read_blocks(r->store, v, n, bad_mask) : OK;
+    if (!missing) return e;
+    *bad_mask |= missing;
+    return e == OK ? ERR_IO : e;
+}
+
 // Brings the settled contents of `rows` into the clean layer. A row whose place changed meanwhile (settled or cut) is not taken: the caller looks again.
 static err co_read_rows(struct seg *s, row_mask rows, row_mask *bad) {
     struct rows *r = s->r;
@@ -16,7 +31,7 @@ static err co_read_rows(struct seg *s, row_mask rows, row_mask *bad) {
         io[n] = (struct block_io){{spot[b].at}, row_content_data(&c[n]), spot[b].crc};
         n++;
     }
-    err e = co_store_read_blocks(r->store, io, n, &bad_bits);
+    err e = co_row_read_places(r, io, n, &bad_bits);
     uint32_t i = 0;
     *bad = 0;
     ROW_FOR(rows, b) {
@@ -41,7 +56,13 @@ err co_row_read_contents(struct seg *s, row_mask rows, row_mask *bad) {
         row_mask todo = 0;
         ROW_FOR(rows & ~s->clean.mask & ~*bad, b) if (s->spot[b].at) todo |= (row_mask)(1u << b);
         if (!todo || s->dead) break;
-        row_mask worse;
+        row_mask worse, missing = row_missing(s->spot, todo);
+        if (missing) {
+            err e = s->role == ROW_DATA ? co_row_gather(row_d(s), missing, &worse) : (worse = missing, OK);
+            if (e != OK) return e;
+            *bad |= worse;
+            continue;
+        }
         err e = co_read_rows(s, todo, &worse);
         if (e != OK) return e;
         *bad |= worse;

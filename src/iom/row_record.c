@@ -85,6 +85,25 @@ err row_chunk_decode(struct seg *s, const uint8_t *val, uint32_t len) {
     return OK;
 }
 
+err row_chunk_versions(const uint8_t *val, uint32_t len, uint8_t role, uint8_t columns, uint8_t blocks, uint64_t *out) {
+    struct row_chunk head;
+    if (len < sizeof head) return ERR_FORMAT;
+    memcpy(&head, val, sizeof head);
+    row_mask rows = le16_get(head.rows);
+    uint32_t row_bytes = (uint32_t)sizeof(struct row_place) + 6u * columns;
+    if (head.role != role || head.n != columns || rows >> blocks || len != sizeof head + row_count(rows) * row_bytes) return ERR_FORMAT;
+    const uint8_t *at = val + sizeof head;
+    ROW_FOR(rows, b) {
+        at += sizeof(struct row_place);
+        for (uint8_t k = 0; k < columns; k++, at += sizeof(le48)) {
+            le48 v;
+            memcpy(&v, at, sizeof v);
+            out[b * columns + k] = le48_get(v);
+        }
+    }
+    return OK;
+}
+
 void row_batch_chunk(struct batch *b, const struct seg *s) {
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len = row_chunk_encode(s, val);
@@ -161,7 +180,7 @@ void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t
 // ---- CNODE2, blocks -------------------------------------------------------------------------------------------------
 
 void row_batch_cnode2(struct batch *b, struct object *o) {
-    struct row_cnode2 v = {.truncates = le32_of(o->truncates)};
+    struct row_cnode2 v = {.truncates = le32_of(o->truncates), .flags = le32_of((o->gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0))};
     refmap_put(v.map.b, &o->map);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
     batch_put(b, o->r->tree, &k, &v, sizeof v);
@@ -171,7 +190,7 @@ void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows) {
     uint64_t at = 0;
     uint32_t len = 0;
     ROW_FOR(rows, i) {
-        if (!spot[i].at) continue;
+        if (!spot[i].at || spot[i].at == ROW_AT_MISSING) continue;
         if (len && spot[i].at == at + len) {
             len++;
             continue;
@@ -187,7 +206,7 @@ static void emit_places(const uint8_t *at, unsigned count, uint32_t stride, void
     for (unsigned i = 0; i < count; i++, at += stride) {
         struct row_place place;
         memcpy(&place, at, sizeof place);
-        if (le48_get(place.at)) emit(arg, (block_addr){le48_get(place.at)}, 1);
+        if (le48_get(place.at) && le48_get(place.at) != ROW_AT_MISSING) emit(arg, (block_addr){le48_get(place.at)}, 1);
     }
 }
 

@@ -32,6 +32,7 @@ struct object {
     bool loaded;        // CNODE2 has been looked for
     bool stored;        // CNODE2 is in the tree with this count
     bool gone;          // deleted: nothing is taken for it any more
+    bool asks;          // a segment without a record is not a hole: the others know (row_missing.c)
     bool sweeping;      // records of segments >= sweep_from are being deleted
     bool cut_open;      // discarded from, not zeroed yet: what is dirty may reach beyond the cut, and its end is not to be asked for
     bool asking_end;    // a task asks the starter for a durable end
@@ -149,7 +150,7 @@ struct rows {
     struct env *env;
     struct store *store;
     enum tree_id tree; // of its records: TREE_LOCAL, or TREE_STAND_IN of a stand-in
-    iom_id self;
+    iom_id self, beside; // beside: the service in the same memory; NO_IOM: none
     struct rows_port port;
     struct rows_config cfg;
     struct rpeer peer[ARRAY_IOMS_MAX];
@@ -169,6 +170,7 @@ struct rows {
     struct waitq d_wake, p_wake, settle_wake, ack_wake, room_q, stop_q;
     uint32_t d_rounds, p_rounds; // under way
     uint32_t tasks, inside;      // own tasks; calls within (both awaited by co_rows_stop)
+    struct list recheck;         // of the return (row_missing.c)
     bool stopping, hurry;        // hurry: freeze all that is dirty
     err broken;                  // the store failed: nothing is promised any more
     struct rows_stats stats;
@@ -217,6 +219,7 @@ static inline row_mask row_span(uint32_t off, uint32_t len) { // rows touched by
 struct key row_key(uint8_t kind, struct handle h, uint64_t number);
 struct seg_places { uint64_t *at; uint32_t len; }; // one address per block to be written, in order
 uint32_t row_chunk_encode(const struct seg *s, uint8_t *out); // of spot[] and versions; 0: nothing present
+MUST_USE err row_chunk_versions(const uint8_t *val, uint32_t len, uint8_t role, uint8_t columns, uint8_t blocks, uint64_t *out); // [row * columns + column]; out zeroed
 MUST_USE err row_chunk_decode(struct seg *s, const uint8_t *val, uint32_t len);
 struct update { // the memory form of an UPDATE or HELD record
     uint8_t role, k;
@@ -235,7 +238,18 @@ void row_batch_chunk(struct batch *b, const struct seg *s);
 void row_batch_cnode2(struct batch *b, struct object *o);
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows); // neighbours as one
 
+// row_missing.c
+bool row_asks(const struct seg *s);                          // no record does not mean that nothing was ever written
+row_mask row_missing(const struct spot *spot, row_mask rows); // of these
+void row_recheck_forget(struct rows *r);
+MUST_USE err co_row_ask_versions(struct seg *s);             // of a segment without a record: fills it in, unless another has loaded it meanwhile
+
+// row_gather.c
+MUST_USE err co_row_missing_here(struct dseg *d, const struct spot *base, row_mask rows); // those that are missing, into the clean layer, as far as they are to be had
+MUST_USE err co_row_gather(struct dseg *d, row_mask rows, row_mask *bad); // into the clean layer; *bad: not to be had. What changed meanwhile is left out
+
 // row_io.c
+MUST_USE err co_row_read_places(struct rows *r, struct block_io *v, uint32_t n, uint32_t *bad_mask);
 MUST_USE err co_row_read_contents(struct seg *s, row_mask rows, row_mask *bad); // settled blocks into `clean`
 struct run { uint64_t at; uint32_t len; };
 struct runs { struct run *run; uint32_t len, cap, next, used; };

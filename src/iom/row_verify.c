@@ -32,6 +32,9 @@ static err co_answer_rows(struct dseg *d, struct inbound *in, struct msg **reply
         b->version[i] = le64_of(d->row_version[i]);
         if (d->s.spot[i].at) rows |= (row_mask)(1u << i);
     }
+    row_mask missing = row_missing(d->s.spot, rows);
+    rows &= (row_mask)~missing;
+    b->missing = le16_of(missing);
     struct slice data = {buf_new(r->env->mem, MAX(1, row_count(rows)) * BLOCK_BYTES), 0, row_count(rows) * BLOCK_BYTES};
     ROW_FOR(rows, i) {
         io[n] = (struct block_io){{d->s.spot[i].at}, data.buf->data + n * BLOCK_BYTES, d->s.spot[i].crc};
@@ -68,7 +71,8 @@ err co_row_verify_answer(struct rows *r, struct inbound *in, struct msg **reply)
 
 // ---- P adds up ------------------------------------------------------------------------------------------------------
 
-static err co_add_member(struct verify *v, struct pseg *p, uint8_t k, uint8_t *sum) {
+// *missing: rows of it that the member has to build yet.
+static err co_add_member(struct verify *v, struct pseg *p, uint8_t k, uint8_t *sum, row_mask *missing) {
     struct rows *r = v->r;
     iom_id to = resolve_member(p->s.o, p->s.n, k);
     struct msg *m = r->port.msg(r->port.ctx, MSG_VERIFY, sizeof(struct req_verify)), *reply;
@@ -85,6 +89,7 @@ static err co_add_member(struct verify *v, struct pseg *p, uint8_t k, uint8_t *s
         return ERR_FORMAT;
     }
     struct contents c = {e == OK ? reply->payload.buf : NULL, le16_get(b->rows)};
+    *missing |= le16_get(b->missing);
     for (unsigned i = 0; i < p->s.blocks; i++) {
         if (le64_get(b->version[i]) != p->versions[i * p->n + k]) tell(v, p, i, "the parity includes another version than the member has", to.n);
         if (le16_get(b->bad_rows) >> i & 1) tell(v, p, i, "the data block's checksum does not match", to.n);
@@ -100,11 +105,13 @@ static err co_verify_seg(struct verify *v, struct pseg *p) {
     uint32_t bad = 0;
     struct buf *sum = buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES);
     for (unsigned b = 0; b < p->s.blocks; b++) io[b] = (struct block_io){{p->s.spot[b].at}, sum->data + b * BLOCK_BYTES, p->s.spot[b].crc};
-    err e = co_store_read_blocks(r->store, io, p->s.blocks, &bad);
+    row_mask missing = row_missing(p->s.spot, (row_mask)((1u << p->s.blocks) - 1));
+    err e = co_row_read_places(r, io, p->s.blocks, &bad);
     if (bad) e = OK;
-    for (uint8_t k = 0; k < p->n && e == OK; k++) e = co_add_member(v, p, k, sum->data);
+    for (uint8_t k = 0; k < p->n && e == OK; k++) e = co_add_member(v, p, k, sum->data, &missing);
     for (unsigned b = 0; b < p->s.blocks && e == OK; b++) {
         v->rows++;
+        if (missing >> b & 1) continue; // it has to be built yet
         if (bad >> b & 1) tell(v, p, b, "the parity block's checksum does not match", r->self.n);
         else if (!is_zero(sum->data + b * BLOCK_BYTES, BLOCK_BYTES)) tell(v, p, b, "the parity is not the xor of the data", r->self.n);
     }

@@ -46,6 +46,13 @@ static void forget_unsynced(struct mx *m) {
     }
 }
 
+static void iom_take(struct mx *m, uint8_t i) {
+    char at[MAP_ADDRESS_BYTES];
+    const struct map_iom *x = &m->map.iom[i];
+    m->iom[i].peer = hub_peer(m->hub, (iom_id){i}, x->at);
+    hub_redirect(m->hub, (iom_id){i}, x->state == MAP_IOM_FAILED ? cluster_map_stand_in(&m->map, i, at) : NULL);
+}
+
 static void map_take(struct mx *m, const struct cluster_map *n) {
     bool news = !m->map_known || n->version > m->map.version;
     if (m->map_known && n->recoveries != m->map.recoveries) forget_unsynced(m);
@@ -53,7 +60,7 @@ static void map_take(struct mx *m, const struct cluster_map *n) {
     m->map_known = true;
     m->map_stale = false;
     hub_set_epoch(m->hub, m->map.epoch);
-    for (uint8_t i = 0; news && i < m->map.ioms && i < ARRAY_IOMS_MAX; i++) m->iom[i].peer = hub_peer(m->hub, (iom_id){i}, m->map.iom[i].at);
+    for (uint8_t i = 0; news && i < m->map.ioms && i < ARRAY_IOMS_MAX; i++) iom_take(m, i);
 }
 
 static void wake_waiting(struct mx *m) {

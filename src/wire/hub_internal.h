@@ -77,7 +77,8 @@ struct peer {
     struct list node;
     struct hub *hub;
     uint8_t iom;               // NO_IOM: a tool's
-    char *at;
+    char *at;                  // of the process itself: casts go there
+    char *served_at;           // who answers for it: calls and posts go there; NULL: itself
     struct path data, cast;
     struct list waiting;       // calls not sent yet
     struct map sent;           // xid -> struct call

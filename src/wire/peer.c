@@ -77,6 +77,10 @@ static bool path_needed(const struct path *p) {
     return p->role == LINK_DATA && (!list_empty(&p->peer->waiting) || stream_out_waits(p->peer));
 }
 
+static const char *path_address(const struct path *p) {
+    return p->role == LINK_DATA && p->peer->served_at ? p->peer->served_at : p->peer->at;
+}
+
 void path_want(struct path *p) {
     static const struct net_events events = {path_opened, link_message, link_closed};
     struct peer *peer = p->peer;
@@ -88,7 +92,7 @@ void path_want(struct path *p) {
     }
     timer_cancel(e, &p->retry);
     p->link = link_new(peer->hub, p, p->role);
-    p->link->conn = net_connect(e, peer->at, &events, p->link);
+    p->link->conn = net_connect(e, path_address(p), &events, p->link);
 }
 
 void path_lost(struct path *p, bool greeted, err why) {
@@ -135,17 +139,31 @@ void peer_free(struct peer *p) {
     list_remove(&p->node);
     map_fini(&p->sent);
     mem_free(mem, p->at);
+    mem_free(mem, p->served_at);
     mem_free(mem, p);
+}
+
+static void path_leads_elsewhere(struct path *p) {
+    path_close(p);
+    p->not_before_ns = 0;
+    if (path_needed(p)) path_want(p);
 }
 
 static void peer_move(struct peer *p, const char *at) {
     if (!strcmp(p->at, at)) return;
     mem_free(p->hub->env->mem, p->at);
     p->at = mem_strdup(p->hub->env->mem, at);
-    path_close(&p->data);
-    path_close(&p->cast);
-    p->data.not_before_ns = p->cast.not_before_ns = 0;
-    if (path_needed(&p->data)) path_want(&p->data);
+    path_leads_elsewhere(&p->cast);
+    if (!p->served_at) path_leads_elsewhere(&p->data);
+}
+
+void hub_redirect(struct hub *h, iom_id iom, const char *at) {
+    struct peer *p = h->by_iom[iom.n];
+    ASSERT(p);
+    if (at && p->served_at ? !strcmp(p->served_at, at) : !at && !p->served_at) return;
+    mem_free(h->env->mem, p->served_at);
+    p->served_at = at ? mem_strdup(h->env->mem, at) : NULL;
+    path_leads_elsewhere(&p->data);
 }
 
 struct peer *hub_peer(struct hub *h, iom_id iom, const char *at) {

@@ -65,6 +65,8 @@ void hub_set_incarnation(struct hub *h, uint64_t incarnation); // greets anew: c
 
 // A remote IOM; connects when first used and again (with backoff, 5..200 ms) whenever it is lost and something waits to be sent.
 struct peer *hub_peer(struct hub *h, iom_id iom, const char *at);  // made once per iom and kept; `at` may change later
+// From now on somebody else at `at` answers for that IOM: calls and posts go there, casts still to itself. NULL: itself again. After hub_peer.
+void hub_redirect(struct hub *h, iom_id iom, const char *at);
 struct peer *hub_peer_at(struct hub *h, const char *at);           // a tool that does not know whom it will meet
 bool peer_connected(const struct peer *p);
 struct msg *hub_msg(struct hub *h, uint16_t type, uint32_t body_len); // body_len includes the envelope

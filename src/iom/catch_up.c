@@ -1,0 +1,78 @@
+// Catching up: the IOM that returns learns what it has missed. (FIG. 14; design R1, R2, R5)
+//
+//   1  its own unsettled updates, and what it held for others, go: they were decided without it. Their segments are remembered
+//   2  the stand-in's records, which are just what was changed (stand_in.c): objects first (deleted: dropped here; cut: all its segments ask anew), then segments:
+//      each row whose version is another than here is missing from now on
+//   3  the segments of 1 ask for their versions: what was decided as they have it is theirs, all else is missing
+//
+// All of it flushed before this phase of recovery is over: only then may the proxy forget its records. A power cut in the midst: it begins again.
+// The stand-in is at rest and everything is settled, so neither versions nor records change meanwhile.
+#include "iom/iom_inside.h"
+#include "iom/pages.h"
+
+struct req_missed { struct envelope env; uint8_t from[KEY_BYTES], reserved[7]; };
+struct rep_missed { struct envelope env; uint8_t next[KEY_BYTES], more, reserved[6]; }; // payload: wire_records
+static_assert(sizeof(struct req_missed) == 56, "req_missed");
+static_assert(sizeof(struct rep_missed) == 56, "rep_missed");
+
+// ---- the proxy answers ----------------------------------------------------------------------------------------------
+static err co_page(struct instance *x, const struct req_missed *q, struct msg *reply) {
+    struct rep_missed *r = (void *)reply->body;
+    struct key from, next = {{0}};
+    struct buf *b = buf_new(x->i->env->mem, PAGE_OF_RECORDS_BYTES);
+    uint32_t len;
+    bool more;
+    memcpy(from.b, q->from, KEY_BYTES);
+    err e = co_records_page(x->i->store, TREE_STAND_IN, &from, b->data, &len, &next, &more);
+    if (e == OK && len) msg_set_payload(reply, (struct slice){b, 0, len});
+    buf_unref(b);
+    r->more = more;
+    memcpy(r->next, next.b, KEY_BYTES);
+    return e;
+}
+
+void co_missed_answer(struct instance *x, struct inbound *in) {
+    struct msg *reply = inbound_reply(in, sizeof(struct rep_missed));
+    err e = in->m->body_len == sizeof(struct req_missed) ? co_page(x, (const void *)in->m->body, reply) : ERR_FORMAT;
+    hub_reply(in, reply, e);
+}
+
+// ---- who returns ----------------------------------------------------------------------------------------------------
+static err co_take(struct instance *x, const struct msg *m, bool objects) {
+    const uint8_t *p = m->payload.len_bytes ? slice_data(m->payload) : NULL, *end = p + m->payload.len_bytes;
+    const struct wire_record *w;
+    err e = OK;
+    while (e == OK && p < end && (w = record_next(&p, end)) != NULL) {
+        struct key k;
+        memcpy(k.b, w->key, KEY_BYTES);
+        if ((key_kind(&k) == KIND_CNODE2) == objects) e = co_rows_missed(x->rows, &k, w->val, le16_get(w->len));
+    }
+    return e == OK && p != end ? ERR_FORMAT : e;
+}
+
+static err co_take_all(struct instance *x, iom_id proxy, bool objects) {
+    struct rows_port port = iom_rows_port(x);
+    struct key from = {{0}};
+    for (bool more = true; more;) {
+        struct msg *m = port.msg(port.ctx, MSG_MISSED, sizeof(struct req_missed)), *reply;
+        memcpy(((struct req_missed *)(void *)m->body)->from, from.b, KEY_BYTES);
+        err e = port.co_call(port.ctx, proxy, m, &reply);
+        if (e != OK) return e;
+        const struct rep_missed *r = (const void *)reply->body;
+        if (reply->body_len == sizeof *r) e = co_take(x, reply, objects);
+        else e = ERR_FORMAT;
+        more = e == OK && r->more;
+        if (more) memcpy(from.b, r->next, KEY_BYTES);
+        msg_free(reply);
+        if (e != OK) return e;
+    }
+    return OK;
+}
+
+err co_catch_up(struct instance *x, iom_id proxy) {
+    err e = co_rows_forget_unsettled(x->rows);
+    if (e == OK) e = co_take_all(x, proxy, true);
+    if (e == OK) e = co_take_all(x, proxy, false);
+    if (e == OK) e = co_rows_recheck(x->rows);
+    return e == OK ? co_store_sync(x->i->store, store_now(x->i->store)) : e;
+}

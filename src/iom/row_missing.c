@@ -1,0 +1,234 @@
+// What is not here: blocks that this service should have and has not, because it stands in for the IOM that has them, or was away when they were written.
+//
+//                 record of the segment            a row of it
+//   stand-in      none: nothing is known of it     its version is known, its place is ROW_AT_MISSING
+//                 (ask the others)
+//   returned      always, catch_up.c puts one      likewise
+//
+// So a missing block is one with a version and no place: it reads like a bad one, and like a bad one it is put together from its row and then has a place.
+// Versions count on without a gap, so no rule of the update protocol knows of it. A segment without a record asks for its versions:
+//
+//   data     P, which includes the block at that version                  parity   every D, for the version that it has settled
+//
+// In service these are the same as ever: only P settles, so what a D has settled changes only by the word of the very P that asks, and what P includes
+// of a D only after that D has frozen it. Neither call takes a lock there: whoever holds one may be waiting for us.
+#include "iom/resolve.h"
+
+bool row_asks(const struct seg *s) { return s->r->cfg.stand_in || s->o->asks; }
+
+row_mask row_missing(const struct spot *spot, row_mask rows) {
+    row_mask missing = 0;
+    ROW_FOR(rows, b) if (spot[b].at == ROW_AT_MISSING) missing |= (row_mask)(1u << b);
+    return missing;
+}
+
+// ---- versions -------------------------------------------------------------------------------------------------------
+// [row * columns + column]; a data segment has one column.
+static uint8_t columns(const struct seg *s) { return s->role == ROW_PARITY ? ((const struct pseg *)s)->n : 1; }
+static uint64_t *own_versions(struct seg *s) { return s->role == ROW_PARITY ? row_p(s)->versions : row_d(s)->row_version; }
+
+static err co_ask(struct seg *s, iom_id of, struct req_resolve *q, uint32_t body_len, struct msg **reply) {
+    q->seg = le64_of(s->n);
+    err e = co_resolve_call(s->r, of, s->o, q, NULL, reply);
+    if (e != OK || (*reply)->body_len == body_len) return e;
+    msg_free(*reply);
+    return ERR_FORMAT;
+}
+
+static err co_versions_data(struct dseg *d, uint64_t *out) {
+    struct req_resolve q = {.op = RESOLVE_VERSIONS, .k = d->k};
+    struct msg *m;
+    if (!row_has_parity(d)) return ERR_IO; // nobody else has it
+    err e = co_ask(&d->s, d->p, &q, sizeof(struct resolve_decided), &m);
+    if (e != OK) return e;
+    for (unsigned b = 0; b < d->s.blocks; b++) out[b] = le64_get(((const struct resolve_decided *)(void *)m->body)->version[b]);
+    msg_free(m);
+    return OK;
+}
+
+static err co_versions_parity(struct pseg *p, uint64_t *out) {
+    for (uint8_t k = 0; k < p->n; k++) {
+        struct req_resolve q = {.op = RESOLVE_STATE, .what = WHAT_AT, .k = k};
+        struct msg *m;
+        err e = co_ask(&p->s, resolve_member(p->s.o, p->s.n, k), &q, sizeof(struct resolve_state), &m);
+        if (e != OK) return e;
+        for (unsigned b = 0; b < p->s.blocks; b++) out[b * p->n + k] = le64_get(((const struct resolve_state *)(void *)m->body)->version[b]);
+        msg_free(m);
+    }
+    return OK;
+}
+
+static err co_versions(struct seg *s, uint64_t *out) {
+    return s->role == ROW_DATA ? co_versions_data(row_d(s), out) : co_versions_parity(row_p(s), out);
+}
+
+// These are the versions: rows that have others here are missing. Their places, which no longer count, go with `b` (NULL: there are none).
+static row_mask adopt(struct seg *s, const uint64_t *versions, struct batch *b) {
+    uint8_t n = columns(s);
+    uint64_t *own = own_versions(s);
+    row_mask stale = 0;
+    for (unsigned row = 0; row < s->blocks; row++) {
+        bool written = false;
+        if (!memcmp(own + row * n, versions + row * n, n * sizeof own[0])) continue;
+        memcpy(own + row * n, versions + row * n, n * sizeof own[0]);
+        for (uint8_t k = 0; k < n; k++) written = written || own[row * n + k];
+        stale |= (row_mask)(1u << row);
+        if (b) row_batch_free(b, s->spot, (row_mask)(1u << row));
+        s->spot[row] = (struct spot){written ? ROW_AT_MISSING : 0, 0};
+    }
+    if (s->role == ROW_DATA) {
+        struct dseg *d = row_d(s);
+        for (unsigned row = 0; row < s->blocks; row++) d->version = MAX(d->version, (own[row] + 1) & ~1ull);
+        d->settled = d->version;
+    }
+    return stale;
+}
+
+static uint64_t *versions_new(struct seg *s) { return mem_alloc(s->r->env->mem, sizeof(uint64_t) * columns(s) * s->blocks); }
+
+err co_row_ask_versions(struct seg *s) {
+    uint64_t *v = versions_new(s);
+    err e = co_versions(s, v);
+    if (e == OK && !s->loaded && !s->dead) adopt(s, v, NULL);
+    mem_free(s->r->env->mem, v);
+    return e;
+}
+
+// ---- the return: what was decided without us ------------------------------------------------------------------------
+struct recheck { struct list node; struct handle h; uint64_t seg; };
+
+static void remember(struct rows *r, struct handle h, uint64_t seg) {
+    struct recheck *x = mem_alloc(r->env->mem, sizeof *x);
+    *x = (struct recheck){.h = h, .seg = seg};
+    list_push_back(&r->recheck, &x->node);
+}
+
+void row_recheck_forget(struct rows *r) {
+    for (struct list *n; (n = list_pop_front(&r->recheck)) != NULL;) mem_free(r->env->mem, LIST_ENTRY(n, struct recheck, node));
+}
+
+static err co_commit(struct batch *b) {
+    lsn at;
+    batch_urgent(b);
+    return co_batch_commit(b, &at);
+}
+
+// Unprotected objects have no other copy: what is on disk of them is completed as ever.
+static err co_forget_one(struct rows *r, struct key k, const struct update *u) {
+    struct object *o;
+    err e = co_resolve_object(r, handle_at(key_id(&k)), &o);
+    if (e != OK) return e;
+    bool alone = !geo_has_parity(&o->map);
+    row_object_unpin(o);
+    if (alone) return co_resolve_finish_alone(r, handle_at(key_id(&k)), key_number(&k), u);
+    struct batch *b = batch_new(r->store);
+    row_batch_free(b, u->spot, u->rows);
+    batch_del(b, r->tree, &k);
+    e = co_commit(b);
+    if (e == OK && !(key_number(&k) & ROW_KEY_HELD)) remember(r, handle_at(key_id(&k)), key_number(&k) & ROW_KEY_SEG);
+    return e;
+}
+
+err co_rows_forget_unsettled(struct rows *r) {
+    struct key k = {{KIND_UPDATE}};
+    uint8_t val[RECORD_BYTES_MAX];
+    uint32_t len;
+    row_recheck_forget(r);
+    for (;; k = key_next(k)) {
+        struct update u;
+        err e = co_tree_seek(r->store, r->tree, &k, val, sizeof val, &len);
+        if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_UPDATE)) return OK;
+        if (e == OK) e = row_update_decode(&u, val, len);
+        if (e == OK) e = co_forget_one(r, k, &u);
+        if (e != OK) return e;
+    }
+}
+
+// ---- the return: what the stand-in recorded -------------------------------------------------------------------------
+static err co_missed_object(struct rows *r, struct handle h, const struct row_cnode2 *v) {
+    struct refmap map;
+    err e = refmap_at(&map, v->map.b);
+    if (e != OK) return e;
+    uint32_t count = le32_get(v->truncates);
+    if (le32_get(v->flags) & ROW_CNODE2_GONE) return co_rows_discard(r, h, &map, 0, count, true);
+    struct object *o = row_object(r, h, &map);
+    e = co_row_object_load(o);
+    bool cut = e == OK && o->stored && count > o->truncates;
+    if (cut) {
+        o->asks = true; // put with the new count; which segments it lost, and what came after, the others know
+        e = co_rows_discard(r, h, &map, 0, count, false);
+    } else if (e == OK && !o->stored) {
+        struct batch *b = batch_new(r->store);
+        o->truncates = count;
+        row_batch_cnode2(b, o);
+        e = co_commit(b);
+        o->stored = e == OK;
+    }
+    row_object_unpin(o);
+    return e;
+}
+
+static struct seg *seg_of(struct object *o, uint64_t n) { // pinned; NULL: this IOM has no part of it
+    uint8_t pos = refmap_position(&o->map, o->r->self);
+    if (pos == NO_IOM) return NULL;
+    if (geo_role(&o->map, geo_seg_stripe(&o->map, n), pos) == GEO_PARITY) return &row_pseg(o, n)->s;
+    struct dseg *d = resolve_dseg(o->r, o, n);
+    return d ? &d->s : NULL;
+}
+
+static err co_adopt(struct seg *s, const uint64_t *versions) {
+    struct batch *b = batch_new(s->r->store);
+    if (!adopt(s, versions, b)) return batch_drop(b), OK;
+    row_batch_chunk(b, s);
+    return co_commit(b);
+}
+
+// The record of the stand-in is read by the same code as ours, into a segment of its own.
+static err co_missed_chunk(struct rows *r, struct seg *s, const void *val, uint32_t len) {
+    uint64_t *v = versions_new(s);
+    err e = row_chunk_versions(val, len, s->role, columns(s), s->blocks, v);
+    if (e == OK) e = co_row_seg_load(s);
+    if (e == OK) e = co_adopt(s, v);
+    mem_free(r->env->mem, v);
+    return e;
+}
+
+static err co_with_seg(struct rows *r, struct handle h, uint64_t n, const void *val, uint32_t len, err (*co_fn)(struct rows *r, struct seg *s, const void *val, uint32_t len)) {
+    struct object *o;
+    err e = co_resolve_object(r, h, &o);
+    if (e == ERR_FORMAT) return OK; // the object has gone meanwhile
+    if (e != OK) return e;
+    struct seg *s = o->gone ? NULL : seg_of(o, n);
+    if (s) {
+        e = co_fn(r, s, val, len);
+        row_seg_unpin(s);
+    }
+    row_object_unpin(o);
+    return e;
+}
+
+err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len) {
+    struct handle h = handle_at(key_id(k));
+    if (key_kind(k) == KIND_CNODE2) return len == sizeof(struct row_cnode2) ? co_missed_object(r, h, val) : ERR_FORMAT;
+    if (key_kind(k) == KIND_CHUNK) return co_with_seg(r, h, key_number(k), val, len, co_missed_chunk);
+    return key_kind(k) == KIND_UPDATE ? ERR_FORMAT : OK; // nothing is unsettled any more
+}
+
+static err co_recheck(struct rows *r, struct seg *s, const void *val, uint32_t len) {
+    uint64_t *v = versions_new(s);
+    err e = co_versions(s, v);
+    if (e == OK) e = co_row_seg_load(s);
+    if (e == OK) e = co_adopt(s, v);
+    mem_free(r->env->mem, v);
+    return e;
+}
+
+err co_rows_recheck(struct rows *r) {
+    err e = OK;
+    LIST_FOR(&r->recheck, n) {
+        const struct recheck *x = LIST_ENTRY(n, struct recheck, node);
+        if (e == OK) e = co_with_seg(r, x->h, x->seg, NULL, 0, co_recheck);
+    }
+    if (e == OK) row_recheck_forget(r);
+    return e;
+}
