@@ -102,7 +102,7 @@ struct array *array_create(struct world *w, const struct array_options *o) {
     for (uint8_t b = 0; b < 16; b++) a->cluster[b] = (uint8_t)world_random(w);
     for (uint8_t n = 0; n < o->ioms; n++) {
         struct sim_iom *i = &a->iom[n];
-        *i = (struct sim_iom){.array = a, .n = n, .config = {.store = o->store, .rows = o->rows, .ended = on_ended, .serving = on_serving, .ctx = i}};
+        *i = (struct sim_iom){.array = a, .n = n, .config = {.store = o->store, .rows = o->rows, .stand_ins = o->stand_ins, .ended = on_ended, .serving = on_serving, .ctx = i}};
         snprintf(i->name, sizeof i->name, "iom%u", n);
         strcpy(i->config.listen, i->name);
         i->node = node_add(w, i->name);
@@ -151,6 +151,17 @@ void array_ask_stop(struct array *a) {
 bool array_serving(const struct array *a) {
     for (uint8_t n = 0; n < a->ioms; n++)
         if (!a->iom[n].serving) return false;
+    return true;
+}
+
+bool array_whole(const struct array *a) {
+    if (!array_serving(a)) return false;
+    for (uint8_t n = 0; n < a->ioms; n++) {
+        const struct cluster_map *m = a->iom[n].start.iom ? iom_map(a->iom[n].start.iom) : NULL;
+        if (!m || m->state != ARRAY_RUNNING) return false;
+        for (uint8_t i = 0; i < m->ioms; i++)
+            if (m->iom[i].state != MAP_IOM_UP) return false;
+    }
     return true;
 }
 

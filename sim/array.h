@@ -36,6 +36,7 @@ struct array_options {
     uint64_t store_bytes;
     struct store_config store;
     struct rows_config rows;
+    bool stand_ins;     // the array goes on with one missing
 };
 // The disks of an IOM, opened as it opens them, by any node; *journal NULL: there is none. co_store_open wants it in store_config.
 MUST_USE err co_array_disks_open(const struct sim_iom *i, struct env *e, struct disk **d, struct disk **journal);
@@ -47,6 +48,7 @@ void array_kill(struct array *a);                        // likewise, the proces
 void array_iom_dies(struct sim_iom *i, bool power);      // one of them
 void array_ask_stop(struct array *a);                    // clean stop of all
 bool array_serving(const struct array *a);               // all of them
+bool array_whole(const struct array *a);                 // likewise, and none has anything left to build
 bool array_over(const struct array *a);                  // iom_main of all has returned
 void array_off(struct array *a);                         // ends the processes (what is left of them)
 struct mx_config array_mx_config(const struct array *a); // for mx_create on a node of the same world

@@ -3,7 +3,8 @@
 //   start ─ work ─┬─ (none)      ─────────────────────────────────┐
 //                 ├─ (restart)   clean stop of all, start ─ work ─ ┤─ done ─ last look ─ verify rows ─ clean stop ─ check the stores
 //                 ├─ (crash-all, kill-all) cut at some I/O, start ─┤   a cut may hit the recovery after a cut, too
-//                 └─ (one) one fails ─ it comes back ─ all recover ┘   likewise
+//                 ├─ (one) one fails ─ it comes back ─ all recover ┤   likewise
+//                 └─ (away) one fails ─ the others go on without it ─ it comes back, all is built ┘
 //
 // What the oracle is told of a failure of one: while the array goes on in the epoch of the failure, everything is as it was; when it serves again, in another
 // epoch, what was acknowledged and not durable may have gone (oracle_crash). Not before: what is read in between rests on memory that goes with the stop.
@@ -18,7 +19,7 @@
 
 #define LIMIT_NS SEC(600) // virtual: what is not done by then hangs
 
-static const char *const faults_names[] = {"none", "restart", "crash-all", "kill-all", "one"};
+static const char *const faults_names[] = {"none", "restart", "crash-all", "kill-all", "one", "away"};
 
 bool run_faults_of(const char *name, enum run_faults *out) {
     for (uint32_t i = 0; i < ARRAY_LEN(faults_names); i++)
@@ -72,6 +73,7 @@ static bool run_while(struct run *r, const char *what, bool (*pred)(void *ctx)) 
 }
 
 static bool not_serving(void *ctx) { return !array_serving(((struct run *)ctx)->array); }
+static bool not_whole(void *ctx) { return !array_whole(((struct run *)ctx)->array); }
 static bool not_over(void *ctx) { return !array_over(((struct run *)ctx)->array); }
 static bool preparing(void *ctx) { return !workload_prepared(((struct run *)ctx)->work); }
 static bool working(void *ctx) { return !workload_done(((struct run *)ctx)->work) && !oracle_faults(((struct run *)ctx)->oracle); }
@@ -108,8 +110,8 @@ static void on_serving(void *ctx) {
     struct run *r = ctx;
     if (!r->told_due) return;
     r->told_due = false;
-    oracle_recovery(r->oracle);
-    (r->o->strict ? oracle_failure : oracle_crash)(r->oracle);
+    if (r->o->faults != RUN_FAULTS_AWAY) oracle_recovery(r->oracle);
+    (r->o->strict || r->o->faults == RUN_FAULTS_AWAY ? oracle_failure : oracle_crash)(r->oracle);
 }
 
 static void on_io(void *ctx, const struct world_io *io) {
@@ -210,6 +212,26 @@ static bool one_round(struct run *r) {
     return run_while(r, "recovery of one", not_serving);
 }
 
+// One at a time fails and is away for a moment or for long, while clients work; the next only when all is built again. Nobody is told of an error.
+static bool away_round(struct run *r) {
+    struct world *w = r->world;
+    plan_failure(r, 400);
+    if (!run_while(r, "the planned failure", cut_pending)) return false;
+    if (r->cut_in) { // the clients were done before
+        r->cut_in = 0;
+        return true;
+    }
+    bool dead = r->failure == FAIL_PROCESS || r->failure == FAIL_POWER;
+    uint64_t away_ns = world_random_below(w, 4) ? MSEC(100) + world_random_below(w, SEC(10)) : world_random_below(w, MSEC(50));
+    world_run_until(w, world_now_ns(w) + away_ns);
+    tell(r, "it comes back");
+    if (r->failure == FAIL_PAUSE) node_resume(r->victim->node);
+    else if (r->failure == FAIL_LINK) world_heal_all(w);
+    else array_start(r->array);
+    if (!dead) world_run_until(w, world_now_ns(w) + SEC(3)); // by then a stop that is on its way has come
+    return run_while(r, "the return and rebuild of one", not_whole);
+}
+
 static bool restart_round(struct run *r) {
     world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(400)));
     array_ask_stop(r->array);
@@ -221,7 +243,7 @@ static bool restart_round(struct run *r) {
 
 static bool fault_rounds(struct run *r) {
     for (; r->rounds && working(r); r->rounds--) {
-        bool ok = r->o->faults == RUN_FAULTS_RESTART ? restart_round(r) : r->o->faults == RUN_FAULTS_ONE ? one_round(r) : crash_round(r);
+        bool ok = r->o->faults == RUN_FAULTS_RESTART ? restart_round(r) : r->o->faults == RUN_FAULTS_ONE ? one_round(r) : r->o->faults == RUN_FAULTS_AWAY ? away_round(r) : crash_round(r);
         if (!ok) return false;
         world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(300)));
     }
@@ -306,6 +328,7 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     world_options(r.world)->ctx = &r;
     world_decide(r.world, o);
     array_decide(r.world, o, &a);
+    a.stand_ins = o->faults == RUN_FAULTS_AWAY;
     devices_decide(o, &a);
     work_decide(r.world, &w);
     if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);

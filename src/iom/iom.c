@@ -180,6 +180,7 @@ static err co_service_life(struct iom *i) {
             i->wanted.serve = false;
             set_serving(&i->own, true);
             if (stand_in_is_here(i)) set_serving(&i->guest, true);
+            rebuild_start(&i->own);
         } else co_wait(i->env, &i->changed, "iom: what comes next");
     }
 }
@@ -235,7 +236,7 @@ static err co_open_network(struct iom *i) {
 
 static err member_open(struct iom *i) {
     struct member_config c = {.env = i->env, .hub = i->own.hub, .reg = i->reg, .iom = i->own.self.n, .phases = RECOVERY_PHASES,
-                              .heartbeat_ns = i->config->heartbeat_ns, .silence_ns = i->config->silence_ns,
+                              .heartbeat_ns = i->config->heartbeat_ns, .silence_ns = i->config->silence_ns, .stand_ins = i->config->stand_ins,
                               .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .map_changed = on_map, .ctx = i}};
     memcpy(c.store, i->ident.store, sizeof c.store);
     const char *fault = member_config_fault(&c);
@@ -255,6 +256,8 @@ static void co_close_all(struct iom *i) {
     if (i->journal) co_disk_close(i->journal);
     if (i->disk) co_disk_close(i->disk);
 }
+
+const struct cluster_map *iom_map(const struct iom *i) { return i->reg ? register_latest(i->reg) : NULL; }
 
 void iom_main(void *arg) {
     struct iom_start *start = arg;

@@ -16,6 +16,7 @@ struct iom_config {
     struct store_config store;
     struct rows_config rows;
     uint64_t heartbeat_ns, silence_ns; // 0 = defaults of member.h
+    bool stand_ins;             // the array goes on with one IOM missing
     void (*ended)(void *ctx, err why); // iom_main is about to return
     void (*serving)(void *ctx, bool on); // for readiness (up) and the oracle
     void (*counters)(void *ctx, struct iom_counters *out); // may be NULL
@@ -25,6 +26,7 @@ struct iom;
 // The task of the node; arg = struct iom_config (kept by the caller). Returns when asked to stop or when the store cannot be used (why is logged).
 void iom_main(void *arg_env_and_config);
 struct iom_start { struct env *env; const struct iom_config *config; struct iom *iom; /* set by iom_main */ };
+const struct cluster_map *iom_map(const struct iom *i); // the newest that it knows; NULL: none
 void iom_ask_stop(struct iom *i); // clean stop: others are told, all is hardened, checkpoint, ended(OK)
 
 // Reply of MSG_STATUS

@@ -34,4 +34,5 @@ MUST_USE err co_resolve_state(struct dseg *d, const struct req_resolve *q, struc
 MUST_USE err co_resolve_finish_alone(struct rows *r, struct handle h, uint64_t number, const struct update *u); // without protection: what is on disk is completed
 MUST_USE err co_row_gather_answer(struct rows *r, struct object *o, const struct req_resolve *q, struct inbound *in, struct msg **reply);
 MUST_USE err co_gather_others(struct pseg *p, uint8_t k, row_mask rows, struct buf *sum, row_mask *bad); // adds the settled blocks of all but k
+MUST_USE err co_rows_segments(struct rows *r, struct inbound *in, struct msg **reply); // MSG_SEGMENTS
 struct dseg *resolve_dseg(struct rows *r, struct object *o, uint64_t seg); // pinned; NULL: no data member of it

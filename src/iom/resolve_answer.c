@@ -80,6 +80,7 @@ static void co_answer(void *arg) {
     struct msg *reply = NULL;
     err e = ERR_STOPPED;
     if (!r->stopping && a->in->m->type == MSG_VERIFY) e = co_row_verify_answer(r, a->in, &reply);
+    else if (!r->stopping && a->in->m->type == MSG_SEGMENTS) e = co_rows_segments(r, a->in, &reply);
     else if (!r->stopping) e = co_resolve(r, a->in, &reply);
     hub_reply(a->in, reply, e);
     mem_free(r->env->mem, a);

@@ -144,7 +144,6 @@ err co_row_object_load(struct object *o) {
         o->stored = count >= o->truncates;
         o->truncates = MAX(o->truncates, count);
         o->gone = o->gone || (le32_get(v.flags) & ROW_CNODE2_GONE);
-        o->asks = o->asks || (le32_get(v.flags) & ROW_CNODE2_ASKS);
     }
     o->loaded = true;
     return OK;
@@ -447,6 +446,8 @@ void rows_destroy(struct rows *r) {
 
 void rows_stats(const struct rows *r, struct rows_stats *out) {
     *out = r->stats;
+    out->missing_total = r->missing_total;
+    out->missing_done = r->missing_done;
     out->dirty_bytes = r->dirty_bytes + r->acc_bytes;
     out->cache_bytes = r->clean_bytes + out->dirty_bytes;
 }

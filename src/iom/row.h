@@ -59,7 +59,7 @@ MUST_USE err co_rows_sync(struct rows *r); // the same for all that is dirty her
 MUST_USE err co_rows_zero(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates); // whole blocks become holes; settled on return
 MUST_USE err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone); // durable on return; idempotent
 void rows_receive(struct rows *r, iom_id from, struct msg *m); // a post; owns m; never waits
-void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY from another IOM: answers it
+void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY, MSG_SEGMENTS from another IOM: answers it
 
 // ---- recovery (resolve.c): what is left of updates after a stop or a power cut is decided. Phases with a barrier of all members between them;
 // idempotent, restartable; co_call, and in phase 3 co_end_durable, work meanwhile
@@ -71,11 +71,12 @@ MUST_USE err co_rows_forget_unsettled(struct rows *r); // its own updates and wh
 MUST_USE err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len); // a CNODE2 or CHUNK of the stand-in; ERR_FORMAT
 MUST_USE err co_rows_recheck(struct rows *r);          // the segments remembered
 // ---- building what is missing (row_missing.c)
-uint64_t rows_missing(const struct rows *r);           // blocks, as far as records tell
+MUST_USE err co_rows_missing_count(struct rows *r);    // of the records: for progress, before building
+MUST_USE err co_rows_build(struct rows *r);            // all of it, beside service; what is not to be had is told and left
 
 // ---- check and figures
 // Verifies on a quiet array every row whose parity chunk is here: parity equals the data of all members, checksums hold. One sentence per fault.
 MUST_USE err co_rows_verify(struct rows *r, void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *rows_verified, uint64_t *faults);
 void row_record_refs(const struct key *k, const void *val, uint32_t len, void (*emit)(void *arg, block_addr at, uint32_t n), void *arg); // blocks a CHUNK/UPDATE record holds
-struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes, bad_blocks; };
+struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes, bad_blocks, built, missing_total, missing_done; };
 void rows_stats(const struct rows *r, struct rows_stats *out);

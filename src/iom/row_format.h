@@ -57,7 +57,6 @@ static_assert(sizeof(struct row_chunk) + 8 * (10 + 15 * 6) <= RECORD_BYTES_ATOMI
 static_assert(sizeof(struct row_update) + 16 * 10 + ROW_PARTS_MAX * 8 <= RECORD_BYTES_ATOMIC, "UPDATE");
 
 #define ROW_CNODE2_GONE 1u // of a stand-in: the object was deleted
-#define ROW_CNODE2_ASKS 2u // segments without a record: the others know (row_missing.c)
 struct row_cnode2 { struct wire_map map; le32 truncates; le32 flags; };
 static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
 
@@ -136,6 +135,9 @@ struct resolve_state {
 };
 struct resolve_decided { struct envelope env; le64 version[SEG_BLOCKS_MAX]; }; // of the asking D, as the settled parity includes it
 
+// MSG_SEGMENTS: numbers of the segments of an object that have a CHUNK, from one on; payload: le64 each, SEGMENTS_MAX at most
+struct req_segments { struct envelope env; struct wire_handle handle; le64 from; };
+#define SEGMENTS_MAX 8192u
 struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, reserved[5]; }; // -> rep_verify_row and contents
 struct rep_verify_row { struct envelope env; le16 rows, bad_rows, missing, reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload;
                                                                                                                             // missing: to be built yet

@@ -14,7 +14,7 @@
 // of a D only after that D has frozen it. Neither call takes a lock there: whoever holds one may be waiting for us.
 #include "iom/resolve.h"
 
-bool row_asks(const struct seg *s) { return s->r->cfg.stand_in || s->o->asks; }
+bool row_asks(const struct seg *s) { return s->r->cfg.stand_in; }
 
 row_mask row_missing(const struct spot *spot, row_mask rows) {
     row_mask missing = 0;
@@ -144,6 +144,53 @@ err co_rows_forget_unsettled(struct rows *r) {
     }
 }
 
+// ---- the return: an object of which nothing here counts ---------------------------------------------------------------
+static err co_segs_there(struct rows *r, struct object *o, iom_id of, uint64_t *from, bool *more) {
+    struct msg *m = r->port.msg(r->port.ctx, MSG_SEGMENTS, sizeof(struct req_segments)), *reply;
+    struct req_segments *q = (void *)m->body;
+    handle_put(q->handle.b, o->h);
+    q->from = le64_of(*from);
+    err e = r->port.co_call(r->port.ctx, of, m, &reply);
+    if (e != OK) return e;
+    uint32_t n = reply->payload.len_bytes / (uint32_t)sizeof(le64);
+    const le64 *v = n ? (const void *)slice_data(reply->payload) : NULL;
+    *more = n == SEGMENTS_MAX;
+    for (uint32_t i = 0; i < n; i++) remember(r, o->h, *from = le64_get(v[i]));
+    ++*from;
+    msg_free(reply);
+    return OK;
+}
+
+static err co_remember_all(struct rows *r, struct object *o) {
+    err e = OK;
+    for (uint8_t i = 0; i < o->map.span && e == OK; i++) {
+        uint64_t from = 0;
+        iom_id of = refmap_member(&o->map, i);
+        for (bool more = !iom_eq(of, r->self); more && e == OK;) e = co_segs_there(r, o, of, &from, &more);
+    }
+    return e;
+}
+
+// Another asks which segments of an object have a record here.
+err co_rows_segments(struct rows *r, struct inbound *in, struct msg **reply) {
+    const struct req_segments *q = (const void *)in->m->body;
+    if (in->m->body_len != sizeof *q || le64_get(q->from) > ROW_KEY_SEG) return ERR_INVAL;
+    struct key k = row_key(KIND_CHUNK, handle_at(q->handle.b), le64_get(q->from)), first = k;
+    struct buf *b = buf_new(r->env->mem, SEGMENTS_MAX * (uint32_t)sizeof(le64));
+    uint32_t n = 0, len;
+    uint8_t val[RECORD_BYTES_MAX];
+    err e = OK;
+    for (; n < SEGMENTS_MAX; n++, k = key_next(k)) {
+        e = co_tree_seek(r->store, r->tree, &k, val, sizeof val, &len);
+        if (e != OK || memcmp(k.b, first.b, 1 + HANDLE_BYTES) != 0) break;
+        ((le64 *)(void *)b->data)[n] = le64_of(key_number(&k));
+    }
+    *reply = inbound_reply(in, sizeof(struct envelope));
+    if (n) msg_set_payload(*reply, (struct slice){b, 0, n * (uint32_t)sizeof(le64)});
+    buf_unref(b);
+    return e == ERR_NOENT ? OK : e;
+}
+
 // ---- the return: what the stand-in recorded -------------------------------------------------------------------------
 static err co_missed_object(struct rows *r, struct handle h, const struct row_cnode2 *v) {
     struct refmap map;
@@ -155,8 +202,8 @@ static err co_missed_object(struct rows *r, struct handle h, const struct row_cn
     e = co_row_object_load(o);
     bool cut = e == OK && o->stored && count > o->truncates;
     if (cut) {
-        o->asks = true; // put with the new count; which segments it lost, and what came after, the others know
-        e = co_rows_discard(r, h, &map, 0, count, false);
+        e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
+        if (e == OK) e = co_remember_all(r, o);
     } else if (e == OK && !o->stored) {
         struct batch *b = batch_new(r->store);
         o->truncates = count;
@@ -168,7 +215,7 @@ static err co_missed_object(struct rows *r, struct handle h, const struct row_cn
     return e;
 }
 
-static struct seg *seg_of(struct object *o, uint64_t n) { // pinned; NULL: this IOM has no part of it
+struct seg *row_seg_of(struct object *o, uint64_t n) {
     uint8_t pos = refmap_position(&o->map, o->r->self);
     if (pos == NO_IOM) return NULL;
     if (geo_role(&o->map, geo_seg_stripe(&o->map, n), pos) == GEO_PARITY) return &row_pseg(o, n)->s;
@@ -198,7 +245,7 @@ static err co_with_seg(struct rows *r, struct handle h, uint64_t n, const void *
     err e = co_resolve_object(r, h, &o);
     if (e == ERR_FORMAT) return OK; // the object has gone meanwhile
     if (e != OK) return e;
-    struct seg *s = o->gone ? NULL : seg_of(o, n);
+    struct seg *s = o->gone ? NULL : row_seg_of(o, n);
     if (s) {
         e = co_fn(r, s, val, len);
         row_seg_unpin(s);

@@ -32,7 +32,6 @@ struct object {
     bool loaded;        // CNODE2 has been looked for
     bool stored;        // CNODE2 is in the tree with this count
     bool gone;          // deleted: nothing is taken for it any more
-    bool asks;          // a segment without a record is not a hole: the others know (row_missing.c)
     bool sweeping;      // records of segments >= sweep_from are being deleted
     bool cut_open;      // discarded from, not zeroed yet: what is dirty may reach beyond the cut, and its end is not to be asked for
     bool asking_end;    // a task asks the starter for a durable end
@@ -74,6 +73,7 @@ enum d_state {
     D_HARDENING, // frozen; blocks and UPDATE on their way to disk; P has been told to freeze
     D_HARDENED,  // on disk, P knows (without P: goes on at once)
     D_SETTLING,  // P said settled: CHUNK is being put
+    D_BUILDING,  // nothing in flight: blocks that were missing get places (row_build.c)
 };
 struct dseg {
     struct seg s;
@@ -109,6 +109,7 @@ enum p_state {
     P_FORMING,  // reads old parity, forms the new, writes, journals
     P_HARDENED, // own part is on disk; waits for the participants'
     P_SETTLING, // all are: CHUNK is being put
+    P_BUILDING, // nothing in flight: blocks that were missing get places (row_build.c)
 };
 struct pseg {
     struct seg s;
@@ -171,6 +172,7 @@ struct rows {
     uint32_t d_rounds, p_rounds; // under way
     uint32_t tasks, inside;      // own tasks; calls within (both awaited by co_rows_stop)
     struct list recheck;         // of the return (row_missing.c)
+    uint64_t missing_total, missing_done; // blocks (row_build.c)
     bool stopping, hurry;        // hurry: freeze all that is dirty
     err broken;                  // the store failed: nothing is promised any more
     struct rows_stats stats;
@@ -240,6 +242,7 @@ void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows); //
 
 // row_missing.c
 bool row_asks(const struct seg *s);                          // no record does not mean that nothing was ever written
+struct seg *row_seg_of(struct object *o, uint64_t n); // this IOM's part of it, pinned; NULL: it has none
 row_mask row_missing(const struct spot *spot, row_mask rows); // of these
 void row_recheck_forget(struct rows *r);
 MUST_USE err co_row_ask_versions(struct seg *s);             // of a segment without a record: fills it in, unless another has loaded it meanwhile

@@ -8,9 +8,9 @@
 // memories (where those would be one process, on disk), what is settled is on two disks. What it has no record of is in the store that is missing:
 // that is put together from the row (row_missing.c).
 //
-// TREE_STAND_IN grows from the failure to the return: it is what the missing IOM has missed (catch_up.c). Its note (epoch field) is the incarnation that
-// is missed, so that what is left of an earlier failure is never taken for this one's; 0: it is over, and what is there is to be dropped. It may be dropped
-// at any time between two recoveries: the rows have it all. It has a hub of its own, for one epoch; who answers for whom: iom_peers_redirect.
+// TREE_STAND_IN grows from the failure to the return: it is what the missing IOM has missed (catch_up.c). Its note says whether it does (number 1): from the
+// first recovery without the ward until the ward has taken it over, durably. 0: it is over, and what is left there is to be dropped: the rows have it all.
+// The stand-in has a hub of its own, for one epoch; who answers for whom: iom_peers_redirect.
 #include "iom/iom_inside.h"
 
 #define RECORDS_A_BATCH 200u
@@ -46,26 +46,27 @@ static err co_drop_records(struct store *s) {
     return OK;
 }
 
-static err co_note(struct store *s, uint64_t incarnation) {
+static bool noted(const struct store *s) {
+    uint64_t epoch, number;
+    tree_note(s, TREE_STAND_IN, &epoch, &number);
+    return number != 0;
+}
+
+static err co_note(struct store *s, bool on) {
     struct batch *b = batch_new(s);
-    batch_note(b, TREE_STAND_IN, incarnation, 1);
+    batch_note(b, TREE_STAND_IN, on, on);
     err e = co_commit(b);
     return e == OK ? co_store_sync(s, store_now(s)) : e;
 }
 
-static err co_tree_begin(struct iom *i, const struct map_iom *missing) {
-    uint64_t incarnation, number;
-    tree_note(i->store, TREE_STAND_IN, &incarnation, &number);
-    bool goes_on = missing->state == MAP_IOM_FAILED ? incarnation == missing->incarnation && number : incarnation != 0;
-    if (goes_on) return OK;
-    err e = co_stand_in_forget(i);
-    return e == OK ? co_note(i->store, missing->incarnation) : e;
+static err co_tree_begin(struct iom *i) {
+    if (noted(i->store)) return OK; // it goes on
+    err e = co_drop_records(i->store);
+    return e == OK ? co_note(i->store, true) : e;
 }
 
 err co_stand_in_forget(struct iom *i) {
-    uint64_t incarnation, number;
-    tree_note(i->store, TREE_STAND_IN, &incarnation, &number);
-    err e = incarnation ? co_note(i->store, 0) : OK;
+    err e = noted(i->store) ? co_note(i->store, false) : OK;
     return e == OK ? co_drop_records(i->store) : e;
 }
 
@@ -88,7 +89,7 @@ err co_stand_in_up(struct iom *i, const struct cluster_map *m) {
     int ward = ward_missing(i, m);
     char at[MAP_ADDRESS_BYTES];
     if (ward < 0 || x->hub) return OK;
-    err e = co_tree_begin(i, &m->iom[ward]);
+    err e = co_tree_begin(i);
     if (e != OK) return e;
     struct hub_config h = {.self = {.kind = NODE_IOM, .iom = (uint8_t)ward, .incarnation = store_incarnation(i->store)}, .events = iom_hub_events(x)};
     memcpy(h.cluster, i->ident.cluster, sizeof h.cluster);
