@@ -49,6 +49,10 @@ struct path {
     struct timer retry;
     uint64_t not_before_ns;    // no attempt before this
     uint32_t backoff_ms;       // 0: the last attempt went well
+    // Looking for a death, on the path of casts:
+    uint64_t sought;           // the incarnation that this attempt will have proven dead if nobody is there
+    uint64_t looked_ns;        // since when we look
+    uint32_t looks_left;       // attempts out of turn that are still to be made
 };
 
 // Posts to one IOM. unsent: waiting for a connection to an incarnation that is in our epoch; unacked: sent, kept until
@@ -99,6 +103,7 @@ struct hub {
     struct peer *by_iom[ARRAY_IOMS_MAX];
     struct stream_in in[ARRAY_IOMS_MAX];
     struct { uint8_t id[16]; err cause; uint64_t until_ns; } told; // the last refusal in the log
+    struct hub_deaths deaths;
 };
 
 static inline struct envelope *msg_envelope(struct msg *m) { return (struct envelope *)m->body; }
@@ -127,6 +132,8 @@ void peer_reply(struct peer *p, struct msg *m);
 // This incarnation of an IOM greets: what of our connections leads to an earlier one leads nowhere.
 void peer_alive(struct peer *p, const uint8_t id[16], uint64_t incarnation);
 void peer_free(struct peer *p);
+void peer_look(struct peer *p);      // a connection of it to us ended: is it still there?
+void peer_is_nobody(struct peer *p); // the attempt to send it casts was refused by its dead process' socket
 
 // post.c
 void stream_out_init(struct stream_out *s);

@@ -91,8 +91,36 @@ void path_want(struct path *p) {
         return;
     }
     timer_cancel(e, &p->retry);
+    const struct hub_deaths *d = &peer->hub->deaths;
+    p->sought = d->known && peer->iom != NO_IOM && p->role == LINK_CAST ? d->known(d->ctx, peer->iom) : 0;
     p->link = link_new(peer->hub, p, p->role);
     p->link->conn = net_connect(e, path_address(p), &events, p->link);
+}
+
+// Out of turn: at once, then after 1, 2, 4 ms. A process that is being ended may still accept and then close. The next
+// such series begins LOOK_AGAIN_NS later at the earliest, whatever becomes of the connections.
+#define LOOKS_MAX 4u
+#define LOOK_AGAIN_NS MSEC(50)
+
+static void path_look(struct path *p, bool anew) {
+    struct env *e = p->peer->hub->env;
+    uint64_t now = env_now_ns(e);
+    if (!p->peer->hub->deaths.dead || p->peer->iom == NO_IOM || p->link) return;
+    if (anew && (!p->looked_ns || now - p->looked_ns >= LOOK_AGAIN_NS)) {
+        p->looks_left = LOOKS_MAX;
+        p->looked_ns = now;
+    }
+    if (!p->looks_left) return;
+    uint32_t made = LOOKS_MAX - p->looks_left--;
+    p->not_before_ns = now + (made ? MSEC(1) << (made - 1) : 0);
+    timer_set(e, &p->retry, p->not_before_ns, path_retry, p);
+}
+
+void peer_look(struct peer *p) { path_look(&p->cast, true); }
+
+void peer_is_nobody(struct peer *p) {
+    const struct hub_deaths *d = &p->hub->deaths;
+    if (d->dead && p->cast.sought) d->dead(d->ctx, p->iom, p->cast.sought);
 }
 
 void path_lost(struct path *p, bool greeted, err why) {
@@ -102,7 +130,10 @@ void path_lost(struct path *p, bool greeted, err why) {
     p->backoff_ms = p->backoff_ms ? MIN(2 * p->backoff_ms, BACKOFF_MAX_MS) : BACKOFF_MIN_MS;
     uint64_t wait_ns = MSEC(p->backoff_ms);
     p->not_before_ns = env_now_ns(e) + wait_ns - env_random(e) % (wait_ns / 4); // not all at one instant
-    if (p->role == LINK_CAST) return;
+    if (p->role == LINK_CAST) {
+        if (why != ERR_TIMEOUT && why != ERR_REFUSED) path_look(p, greeted);
+        return;
+    }
     stream_out_lost(peer);
     calls_end_sent(peer, ERR_CONN);
     if (!greeted) calls_end_waiting(peer, why == ERR_TIMEOUT ? ERR_CONN : why);
