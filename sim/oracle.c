@@ -31,7 +31,7 @@ struct ofile {
     uint64_t truncating, truncating_crash; // the truncate under way
     uint64_t size, low, high; // seen without a crash; limits after one
     uint32_t resizing;        // changes of size that are under way
-    bool size_uncertain, gone, unprotected;
+    bool size_uncertain, gone, unprotected, fast; // fast: it has been written at toughness 0
     bool size_straddles; // a change of size that was under way at the last crash ended after it: what is seen need not be durable
 };
 struct oracle {
@@ -89,6 +89,7 @@ uint64_t oracle_crashes(const struct oracle *o) { return o->crashes; }
 uint64_t oracle_losses(const struct oracle *o) { return o->crashes + o->failures; }
 void oracle_recovery(struct oracle *o) { o->recovered = true; }
 bool oracle_may_tell_eio(const struct oracle *o) { return o->recovered || o->crashes; }
+bool ofile_may_tell_eio(const struct ofile *f) { return oracle_may_tell_eio(f->oracle) || (f->oracle->failures && (f->fast || f->unprotected)); }
 const char *oracle_first_fault(const struct oracle *o) { return o->first; }
 struct oracle_counts oracle_counts(const struct oracle *o) { return o->counts; }
 
@@ -196,6 +197,7 @@ static void begin_block(struct ofile *f, struct oblock *b, uint32_t from, uint32
 }
 
 void ofile_write_begin(struct ofile *f, struct owrite *w) {
+    f->fast = f->fast || w->fast;
     f->oracle->counts.writes++;
     f->oracle->counts.protected_writes += !f->unprotected;
     w->op = ++f->oracle->ops;

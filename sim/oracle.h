@@ -40,6 +40,7 @@ const char *ofile_label(const struct ofile *f);
 uint64_t ofile_size(const struct ofile *f);                   // as it must be seen without a crash
 void ofile_forget(struct ofile *f);                           // it was lost or removed: nothing is expected of it any more
 bool ofile_forgotten(const struct ofile *f);
+bool ofile_may_tell_eio(const struct ofile *f);               // likewise, or it was careless and one IOM failed
 void ofile_unprotected(struct ofile *f);                      // no other IOM has a copy of what is not on disk
 bool ofile_size_known(const struct ofile *f);                 // no crash since it was seen
 

@@ -331,6 +331,7 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     a.stand_ins = o->faults == RUN_FAULTS_AWAY;
     devices_decide(o, &a);
     work_decide(r.world, &w);
+    w.protected_only = o->faults == RUN_FAULTS_AWAY;
     if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);
     if (o->faults != RUN_FAULTS_NONE && world_random_below(r.world, 3) == 0) r.mx_deaths = 1 + (uint32_t)world_random_below(r.world, 4);
     r.array = array_create(r.world, &a);

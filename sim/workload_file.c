@@ -20,7 +20,8 @@ struct policy policy_random(struct workload *w) {
     p.quantum_shift = (uint8_t)(12 + below(w, 9)); // 4 KiB to 1 MiB
     p.span = least < ioms ? (uint8_t)(least + below(w, ioms - least + 1u)) : 0;
     p.toughness = below(w, 2) ? 1 : (uint8_t)below(w, 3);
-    if (ioms < least) p.protection = PROT_MIRROR;
+    if (ioms < least || (p.protection == PROT_NONE && w->o.protected_only)) p.protection = PROT_MIRROR;
+    if (p.protection == PROT_MIRROR && p.span && p.span < 2) p.span = 2;
     if (!w->o.policies) p.set = false;
     return p;
 }
@@ -180,7 +181,7 @@ void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f) {
     ofile_fsync_end(of, c->fsync, e == OK);
     c->fsync = NULL;
     c->under_way = NULL;
-    if (e == ERR_IO && oracle_may_tell_eio(c->w->oracle)) return; // told once after a recovery
+    if (e == ERR_IO && ofile_may_tell_eio(of)) return; // told once after a recovery
     must(c, "an fsync", e);
 }
 

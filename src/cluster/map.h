@@ -42,7 +42,8 @@ struct cluster_map {
     uint8_t cluster[16];
     uint64_t version;     // 1, 2, 3...: one more with every change
     uint64_t epoch;       // only grows; one more whenever the set of serving incarnations changes
-    uint64_t recoveries;  // of the whole array, after which something answered may be lost: for fsync and NFS verifiers
+    uint64_t recoveries;  // low half: those after which something answered may be lost, more than one member having lost its memory (fsync, NFS verifiers); high
+                          // half: those after which only what one member alone had may be (toughness 0, no protection)
     uint64_t stamp;       // random, of this change: tells who made it
     uint8_t state;        // enum array_state
     uint8_t ioms, voters; // counts
@@ -65,6 +66,8 @@ void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const s
 // Where the stand-in of that IOM answers: at its proxy's process, which listens there while it stands in. "unix:PATH" + "+", HOST:PORT + 1000, or in the
 // simulator NODE:1.
 const char *cluster_map_stand_in(const struct cluster_map *m, uint8_t iom, char out[MAP_ADDRESS_BYTES]);
+static inline uint32_t cluster_map_losses(const struct cluster_map *m) { return (uint32_t)m->recoveries; }
+static inline uint32_t cluster_map_losses_of_one(const struct cluster_map *m) { return (uint32_t)(m->recoveries >> 32); }
 const char *array_state_name(uint8_t s);
 const char *map_iom_state_name(uint8_t s);
 int cluster_map_voter(const struct cluster_map *m, const uint8_t store[16]); // its place among the voters; -1: none

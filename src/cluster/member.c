@@ -138,20 +138,20 @@ static void admit(struct map_iom *a, uint64_t incarnation) {
 
 static void make_recovering(struct member *m, struct cluster_map *next) {
     uint8_t out = absent_nobody(m, next) ? NO_IOM : absent_one(m, next);
-    bool clean = true;
+    uint32_t lost = 0;
     for (uint8_t i = 0; i < next->ioms; i++) {
         // A failed one has answered nothing that its stand-in does not know.
-        if (next->iom[i].state != MAP_IOM_FAILED) clean = clean && i != out && was_clean(m, i);
+        if (next->iom[i].state != MAP_IOM_FAILED) lost += i == out || !was_clean(m, i);
         if (i == out) next->iom[i].state = MAP_IOM_FAILED;
         else admit(&next->iom[i], i == m->cfg.iom ? m->incarnation : m->heard[i].incarnation);
     }
     next->epoch++;
     next->state = ARRAY_RECOVERING;
-    if (!clean) next->recoveries++;
+    if (lost) next->recoveries += m->cfg.stand_ins && lost == 1 ? 1ull << 32 : 1;
     char without[24] = "";
     if (out != NO_IOM) snprintf(without, sizeof without, " but IOM %u", out);
     LOG(m->env, TRACE_INFO, "all members%s are ready: epoch %llu begins%s", without, (unsigned long long)next->epoch,
-        clean ? " after a clean stop" : " with a recovery");
+        lost ? " with a recovery" : " after a clean stop");
 }
 
 static void make_running(struct cluster_map *next) {

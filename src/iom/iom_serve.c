@@ -31,7 +31,7 @@ static void status_of_map(struct iom *i, struct wire_status *s) {
     if (!m) return;
     s->map_version = le64_of(m->version);
     s->map_epoch = le64_of(m->epoch);
-    s->recoveries = le64_of(m->recoveries);
+    s->recoveries = le64_of(cluster_map_losses(m));
     s->array_state = m->state;
     for (uint8_t n = 0; n < m->ioms; n++) {
         struct member_view v;

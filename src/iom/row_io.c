@@ -68,9 +68,10 @@ err co_row_read_contents(struct seg *s, row_mask rows, row_mask *bad) {
         *bad |= worse;
     }
     if (!*bad) return OK;
-    s->r->stats.bad_blocks += row_count(*bad);
-    LOG(s->r->env, TRACE_ERROR, "rows: segment %llu of object %u/%llx: bad blocks %04x", (unsigned long long)s->n, s->o->h.starter,
-        (unsigned long long)s->o->h.index, *bad);
+    row_mask worse = *bad & (row_mask)~row_missing(s->spot, *bad); // what is missing is no news
+    s->r->stats.bad_blocks += row_count(worse);
+    if (worse) LOG(s->r->env, TRACE_ERROR, "rows: segment %llu of object %u/%llx: bad blocks %04x", (unsigned long long)s->n, s->o->h.starter,
+        (unsigned long long)s->o->h.index, worse);
     return ERR_IO;
 }
 

@@ -247,11 +247,11 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
         o->mtime_ns = env_wall_ns(m->env);
         o->unflushed = true;
         o->writes += t.toughness < 2;
-        uint64_t recoveries = m->map.recoveries;
+        uint64_t recoveries = cluster_map_losses(&m->map);
         err e = co_write_all(&t, off + t.len > o->size);
         o->writes += t.toughness < 2; // again: a recovery meanwhile took the first as lost, pieces sent since are not synced either
         o->unflushed = e || !t.told || !was_flushed || number != o->write_number;
-        if (!e && !pinned && recoveries != m->map.recoveries) { // the size that it rested on may be lost while the data was sent again
+        if (!e && !pinned && recoveries != cluster_map_losses(&m->map)) { // the size that it rested on may be lost while the data was sent again
             o->unflushed = true;
             e = co_raise_end(&t, t.toughness == 2);
         }
@@ -299,7 +299,7 @@ static err co_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct s
     struct mx_object *o = f->object;
     uint64_t size = 0;
     for (;;) {
-        uint64_t recoveries = m->map.recoveries;
+        uint64_t recoveries = cluster_map_losses(&m->map);
         o->mtime_ns = env_wall_ns(m->env);
         err e = co_raise(m, op, o, (struct raise){.end = data.len_bytes, .append = true, .slot = slot}, &size);
         if (e == ERR_TRUNCATED) {

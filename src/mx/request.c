@@ -106,7 +106,7 @@ static err co_repeat(struct mx *m, struct mx_op *op, struct mx_target t, const s
         err e = co_mx_map_wait(m, op);
         if (!e) e = co_mx_session(m, op, t.iom);
         if (e) return e;
-        if (t.recoveries && *t.recoveries != m->map.recoveries) return ERR_EPOCH;
+        if (t.recoveries && *t.recoveries != cluster_map_losses(&m->map)) return ERR_EPOCH;
         e = co_try(m, op, t.iom, template, reply);
         if (e == ERR_TRUNCATED || !err_again(e)) return e;
         if (e == ERR_NOMEM || e == ERR_BUSY) {

@@ -33,10 +33,12 @@ static err co_ask_map(struct mx *m, iom_id iom, struct cluster_map *out) {
     return e;
 }
 
-// All IOMs lost their memory at once: what was written here and not fsynced may be gone, so nothing that rests on it is known any more.
-static void forget_unsynced(struct mx *m) {
+// IOMs lost their memory at once: what was written here and not fsynced may be gone, so nothing that rests on it is known any more. One alone: only what no
+// other had.
+static void forget_unsynced(struct mx *m, bool one) {
     LIST_FOR(&m->object_list, n) {
         struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
+        if (one && o->toughness && geo_has_parity(&o->map)) continue;
         o->size = o->learned_ns = o->size_change = 0; // the next write raises it, the next read asks
         o->unflushed = false;
         if (o->writes == o->synced) continue;
@@ -55,7 +57,8 @@ static void iom_take(struct mx *m, uint8_t i) {
 
 static void map_take(struct mx *m, const struct cluster_map *n) {
     bool news = !m->map_known || n->version > m->map.version;
-    if (m->map_known && n->recoveries != m->map.recoveries) forget_unsynced(m);
+    if (m->map_known && cluster_map_losses(n) != cluster_map_losses(&m->map)) forget_unsynced(m, false);
+    else if (m->map_known && cluster_map_losses_of_one(n) != cluster_map_losses_of_one(&m->map)) forget_unsynced(m, true);
     if (news) m->map = *n;
     m->map_known = true;
     m->map_stale = false;

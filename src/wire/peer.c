@@ -195,6 +195,9 @@ void hub_redirect(struct hub *h, iom_id iom, const char *at) {
     mem_free(h->env->mem, p->served_at);
     p->served_at = at ? mem_strdup(h->env->mem, at) : NULL;
     path_leads_elsewhere(&p->data);
+    p->known = p->out.remote_epoch = 0; // of whom we talked to
+    stream_out_reset(p);
+    stream_in_reset(h, iom.n);
 }
 
 struct peer *hub_peer(struct hub *h, iom_id iom, const char *at) {
