@@ -60,6 +60,7 @@ struct mx_object {
     bool unflushed;                  // written since the last flush(): the starter's mtime and change counter lag
     // As with a local file system (errseq): what an all-crash may have taken is told once to everyone who had the object open, or else to the next who opens it.
     uint64_t writes, synced;         // begins and ends of writes below toughness 2; how many of these an fsync covered
+    uint64_t fast, fast_synced;      // the same of those that one IOM alone may hold: at toughness 0, or without protection
     uint64_t lost;                   // recoveries that found writes != synced
     bool lost_told;                  // the latest of them, to anyone
 };

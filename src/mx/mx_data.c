@@ -236,6 +236,12 @@ static err co_learn(struct mx *m, struct mx_op *op, struct mx_object *o) {
     return e;
 }
 
+// A write begins or ends: an fsync may be owed.
+static void write_counts(struct mx_object *o, uint8_t toughness) {
+    o->writes += toughness < 2;
+    o->fast += toughness == 0 || (toughness == 1 && !geo_has_parity(&o->map));
+}
+
 // With `pinned` only while the map counts so many: else ERR_EPOCH.
 static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data, const uint64_t *pinned) {
     struct mx_object *o = f->object;
@@ -246,10 +252,10 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
         t.toughness = f->flags & MX_O_SYNC ? 2 : o->toughness;
         o->mtime_ns = env_wall_ns(m->env);
         o->unflushed = true;
-        o->writes += t.toughness < 2;
+        write_counts(o, t.toughness);
         uint64_t recoveries = cluster_map_losses(&m->map);
         err e = co_write_all(&t, off + t.len > o->size);
-        o->writes += t.toughness < 2; // again: a recovery meanwhile took the first as lost, pieces sent since are not synced either
+        write_counts(o, t.toughness); // again: a recovery meanwhile took the first as lost, pieces sent since are not synced either
         o->unflushed = e || !t.told || !was_flushed || number != o->write_number;
         if (!e && !pinned && recoveries != cluster_map_losses(&m->map)) { // the size that it rested on may be lost while the data was sent again
             o->unflushed = true;
@@ -545,11 +551,12 @@ static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o)
 err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_only) {
     struct mx_object *o = f->object;
     mx_op_begin(m, op);
-    uint64_t writes = o->writes;
+    uint64_t writes = o->writes, fast = o->fast;
     err e = co_fsync_members(m, op, o);
     if (e == ERR_TRUNCATED) e = co_learn(m, op, o); // cut meanwhile: what is left was made durable by the truncate
     if (e) return e;
     o->synced = MAX(o->synced, writes);
+    o->fast_synced = MAX(o->fast_synced, fast);
     if (f->lost_seen == o->lost) return OK;
     f->lost_seen = o->lost;
     o->lost_told = true;

@@ -38,11 +38,12 @@ static err co_ask_map(struct mx *m, iom_id iom, struct cluster_map *out) {
 static void forget_unsynced(struct mx *m, bool one) {
     LIST_FOR(&m->object_list, n) {
         struct mx_object *o = LIST_ENTRY(n, struct mx_object, node);
-        if (one && o->toughness && geo_has_parity(&o->map)) continue;
+        if (one && o->fast == o->fast_synced) continue;
         o->size = o->learned_ns = o->size_change = 0; // the next write raises it, the next read asks
         o->unflushed = false;
         if (o->writes == o->synced) continue;
         o->synced = o->writes;
+        o->fast_synced = o->fast;
         o->lost++;
         o->lost_told = false;
     }
