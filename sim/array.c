@@ -118,15 +118,16 @@ struct array *array_create(struct world *w, const struct array_options *o) {
 
 void array_destroy(struct array *a) { free(a); }
 
+void array_start_one(struct sim_iom *i) {
+    if (node_running(i->node)) return;
+    i->serving = i->over = false;
+    i->start = (struct iom_start){.env = node_env(i->node), .config = &i->config};
+    node_start(i->node, iom_main, &i->start);
+    i->array->started_ns = world_now_ns(i->array->world);
+}
+
 void array_start(struct array *a) {
-    for (uint8_t n = 0; n < a->ioms; n++) {
-        struct sim_iom *i = &a->iom[n];
-        if (node_running(i->node)) continue;
-        i->serving = i->over = false;
-        i->start = (struct iom_start){.env = node_env(i->node), .config = &i->config};
-        node_start(i->node, iom_main, &i->start);
-        a->started_ns = world_now_ns(a->world);
-    }
+    for (uint8_t n = 0; n < a->ioms; n++) array_start_one(&a->iom[n]);
 }
 
 void array_iom_dies(struct sim_iom *i, bool power) {
@@ -151,6 +152,12 @@ void array_ask_stop(struct array *a) {
 bool array_serving(const struct array *a) {
     for (uint8_t n = 0; n < a->ioms; n++)
         if (!a->iom[n].serving) return false;
+    return true;
+}
+
+bool array_serving_but(const struct array *a, const struct sim_iom *but) {
+    for (uint8_t n = 0; n < a->ioms; n++)
+        if (!a->iom[n].serving && &a->iom[n] != but) return false;
     return true;
 }
 

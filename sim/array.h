@@ -42,12 +42,14 @@ struct array_options {
 MUST_USE err co_array_disks_open(const struct sim_iom *i, struct env *e, struct disk **d, struct disk **journal);
 struct array *array_create(struct world *w, const struct array_options *o); // formatted, not started; never fails (ASSERT)
 void array_destroy(struct array *a);
+void array_start_one(struct sim_iom *i);                 // if it is off
 void array_start(struct array *a);                       // every IOM that is off
 void array_power_cut(struct array *a);                   // all at one instant
 void array_kill(struct array *a);                        // likewise, the processes only: what the OS has is kept
 void array_iom_dies(struct sim_iom *i, bool power);      // one of them
 void array_ask_stop(struct array *a);                    // clean stop of all
 bool array_serving(const struct array *a);               // all of them
+bool array_serving_but(const struct array *a, const struct sim_iom *but);
 bool array_whole(const struct array *a);                 // likewise, and none has anything left to build
 bool array_over(const struct array *a);                  // iom_main of all has returned
 void array_off(struct array *a);                         // ends the processes (what is left of them)

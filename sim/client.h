@@ -58,6 +58,7 @@ struct workload {
     uint32_t turn[SHARED_MAX];
     struct log_file *log;
     struct handle arena; // of the brawlers
+    bool arena_careless; // files there may be told of the failure of one IOM
     bool prepared, checking;
     uint32_t checked;
     uint64_t progress;

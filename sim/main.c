@@ -1,6 +1,6 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
-//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away] [--strict] [--power-lie] [--trace] [--digest] [--ioms N]
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--power-lie] [--trace] [--digest] [--ioms N]
 //
 // Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
 // "N seeds, M failed". --enumerate SCRIPT: every crash of a small script (enumerate.c). A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
@@ -15,7 +15,7 @@
 
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
-    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--ioms N] [--trace]\n"
+    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--ioms N] [--trace]\n"
                     "                  [--digest] [--power-lie]\n"
                     "  none       no faults\n"
                     "  restart    clean stops of all\n"
@@ -23,6 +23,7 @@ static int usage(const char *why) {
                     "  kill-all   their processes die instead\n"
                     "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n"
                     "  away       likewise, and the others go on without it; nothing acknowledged may be lost, no client is told of an error\n"
+                    "  any        likewise, and while it is away or returns all lose their power, or another one does\n"
                     "  --power-lie: the IOMs believe that their journals' disks are power-protected, and they are not; with crash-all some seeds must fail\n");
     return 2;
 }
@@ -72,7 +73,7 @@ int main(int argc, char **argv) {
         case 'n': if (!number(optarg, &seeds)) return usage("--seeds takes a number"); break;
         case 't': if (!number(optarg, &seconds)) return usage("--seconds takes a number"); break;
         case 'i': if (!number(optarg, &ioms) || ioms < 1 || ioms > 8) return usage("--ioms takes a number from 1 to 8"); break;
-        case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart, crash-all, kill-all, one or away"); break;
+        case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart, crash-all, kill-all, one, away or any"); break;
         case 'v': o.trace = true; break;
         case 'd': digest = true; break;
         case 'x': o.strict = true; break;

@@ -4,7 +4,8 @@
 //                 ├─ (restart)   clean stop of all, start ─ work ─ ┤─ done ─ last look ─ verify rows ─ clean stop ─ check the stores
 //                 ├─ (crash-all, kill-all) cut at some I/O, start ─┤   a cut may hit the recovery after a cut, too
 //                 ├─ (one) one fails ─ it comes back ─ all recover ┤   likewise
-//                 └─ (away) one fails ─ the others go on without it ─ it comes back, all is built ┘
+//                 ├─ (away) one fails ─ the others go on without it ─ it comes back, all is built ┤
+//                 └─ (any) likewise, and meanwhile, or as it returns, the power of all is cut, or another one's ┘
 //
 // What the oracle is told of a failure of one: while the array goes on in the epoch of the failure, everything is as it was; when it serves again, in another
 // epoch, what was acknowledged and not durable may have gone (oracle_crash). Not before: what is read in between rests on memory that goes with the stop.
@@ -19,7 +20,7 @@
 
 #define LIMIT_NS SEC(600) // virtual: what is not done by then hangs
 
-static const char *const faults_names[] = {"none", "restart", "crash-all", "kill-all", "one", "away"};
+static const char *const faults_names[] = {"none", "restart", "crash-all", "kill-all", "one", "away", "any"};
 
 bool run_faults_of(const char *name, enum run_faults *out) {
     for (uint32_t i = 0; i < ARRAY_LEN(faults_names); i++)
@@ -73,6 +74,8 @@ static bool run_while(struct run *r, const char *what, bool (*pred)(void *ctx)) 
 }
 
 static bool not_serving(void *ctx) { return !array_serving(((struct run *)ctx)->array); }
+static bool others_not_serving(void *ctx) { return !array_serving_but(((struct run *)ctx)->array, ((struct run *)ctx)->victim); }
+static bool returning_uncut(void *ctx) { return ((struct run *)ctx)->cut_in && !array_whole(((struct run *)ctx)->array); }
 static bool not_whole(void *ctx) { return !array_whole(((struct run *)ctx)->array); }
 static bool not_over(void *ctx) { return !array_over(((struct run *)ctx)->array); }
 static bool preparing(void *ctx) { return !workload_prepared(((struct run *)ctx)->work); }
@@ -87,7 +90,7 @@ static void tell(struct run *r, const char *what) {
 }
 
 static void all_lost(struct run *r) {
-    bool power = r->o->faults == RUN_FAULTS_CRASH_ALL;
+    bool power = r->o->faults != RUN_FAULTS_KILL_ALL;
     tell(r, power ? "the power of all IOMs is cut" : "the processes of all IOMs die");
     (power ? array_power_cut : array_kill)(r->array);
     oracle_crash(r->oracle);
@@ -110,8 +113,8 @@ static void on_serving(void *ctx) {
     struct run *r = ctx;
     if (!r->told_due) return;
     r->told_due = false;
-    if (r->o->faults != RUN_FAULTS_AWAY) oracle_recovery(r->oracle);
-    (r->o->strict || r->o->faults == RUN_FAULTS_AWAY ? oracle_failure : oracle_crash)(r->oracle);
+    if (r->o->faults < RUN_FAULTS_AWAY) oracle_recovery(r->oracle);
+    (r->o->strict || r->o->faults >= RUN_FAULTS_AWAY ? oracle_failure : oracle_crash)(r->oracle);
 }
 
 static void on_io(void *ctx, const struct world_io *io) {
@@ -212,6 +215,53 @@ static bool one_round(struct run *r) {
     return run_while(r, "recovery of one", not_serving);
 }
 
+static void victim_returns(struct run *r, bool dead) {
+    tell(r, "it comes back");
+    if (r->failure == FAIL_PAUSE) node_resume(r->victim->node);
+    else if (r->failure == FAIL_LINK) world_heal_all(r->world);
+    if (dead) array_start(r->array);
+}
+
+// While one is away the power of all others fails too; they come back without it, or all together. Until they are back, that is more than one failure.
+static bool all_but_it_lost(struct run *r) {
+    struct array *a = r->array;
+    tell(r, "the others lose their power too");
+    for (uint8_t n = 0; n < a->ioms; n++)
+        if (&a->iom[n] != r->victim) array_iom_dies(&a->iom[n], true);
+    oracle_crash(r->oracle);
+    r->told_due = false;
+    world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, SEC(1)));
+    for (uint8_t n = 0; n < a->ioms; n++)
+        if (&a->iom[n] != r->victim) array_start_one(&a->iom[n]);
+    return true;
+}
+
+// Something else fails while it returns: it again, another, or all.
+static bool worse_as_it_returns(struct run *r) {
+    struct sim_iom *first = r->victim;
+    enum failure was = r->failure;
+    plan_failure(r, 200);
+    uint32_t what = (uint32_t)world_random_below(r->world, 3);
+    if (what == 0) r->victim = first;
+    if (what == 2) r->victim = NULL;
+    if (r->victim && r->failure >= FAIL_PAUSE) r->failure = FAIL_POWER;
+    if (!r->victim) r->victim_io = false;
+    struct sim_iom *second = r->victim;
+    if (!run_while(r, "the return of one, or what comes between", returning_uncut)) return false;
+    if (r->cut_in) { // it was whole before
+        r->cut_in = 0;
+        r->victim = first;
+        return true;
+    }
+    if (second != first && second) oracle_crash(r->oracle); // two at once
+    if (second != first) r->told_due = false;
+    world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, SEC(3)));
+    array_start(r->array);
+    r->victim = first;
+    r->failure = was;
+    return true;
+}
+
 // One at a time fails and is away for a moment or for long, while clients work; the next only when all is built again. Nobody is told of an error.
 static bool away_round(struct run *r) {
     struct world *w = r->world;
@@ -224,10 +274,14 @@ static bool away_round(struct run *r) {
     bool dead = r->failure == FAIL_PROCESS || r->failure == FAIL_POWER;
     uint64_t away_ns = world_random_below(w, 4) ? MSEC(100) + world_random_below(w, SEC(10)) : world_random_below(w, MSEC(50));
     world_run_until(w, world_now_ns(w) + away_ns);
-    tell(r, "it comes back");
-    if (r->failure == FAIL_PAUSE) node_resume(r->victim->node);
-    else if (r->failure == FAIL_LINK) world_heal_all(w);
-    else array_start(r->array);
+    bool any = r->o->faults == RUN_FAULTS_ANY;
+    if (any && dead && world_random_below(w, 3) == 0) {
+        if (!all_but_it_lost(r)) return false;
+        if (world_random_below(w, 2) && !run_while(r, "recovery without one", others_not_serving)) return false;
+        world_run_until(w, world_now_ns(w) + world_random_below(w, SEC(2)));
+    }
+    victim_returns(r, dead);
+    if (any && dead && world_random_below(w, 2) == 0 && !worse_as_it_returns(r)) return false;
     if (!dead) world_run_until(w, world_now_ns(w) + SEC(3)); // by then a stop that is on its way has come
     return run_while(r, "the return and rebuild of one", not_whole);
 }
@@ -243,7 +297,7 @@ static bool restart_round(struct run *r) {
 
 static bool fault_rounds(struct run *r) {
     for (; r->rounds && working(r); r->rounds--) {
-        bool ok = r->o->faults == RUN_FAULTS_RESTART ? restart_round(r) : r->o->faults == RUN_FAULTS_ONE ? one_round(r) : r->o->faults == RUN_FAULTS_AWAY ? away_round(r) : crash_round(r);
+        bool ok = r->o->faults == RUN_FAULTS_RESTART ? restart_round(r) : r->o->faults == RUN_FAULTS_ONE ? one_round(r) : r->o->faults >= RUN_FAULTS_AWAY ? away_round(r) : crash_round(r);
         if (!ok) return false;
         world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(300)));
     }
@@ -328,10 +382,10 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     world_options(r.world)->ctx = &r;
     world_decide(r.world, o);
     array_decide(r.world, o, &a);
-    a.stand_ins = o->faults == RUN_FAULTS_AWAY;
+    a.stand_ins = o->faults >= RUN_FAULTS_AWAY;
     devices_decide(o, &a);
     work_decide(r.world, &w);
-    w.protected_only = o->faults == RUN_FAULTS_AWAY;
+    w.protected_only = o->faults >= RUN_FAULTS_AWAY;
     if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);
     if (o->faults != RUN_FAULTS_NONE && world_random_below(r.world, 3) == 0) r.mx_deaths = 1 + (uint32_t)world_random_below(r.world, 4);
     r.array = array_create(r.world, &a);

@@ -2,7 +2,7 @@
 #pragma once
 #include "base/common.h"
 
-enum run_faults { RUN_FAULTS_NONE, RUN_FAULTS_RESTART, RUN_FAULTS_CRASH_ALL, RUN_FAULTS_KILL_ALL, RUN_FAULTS_ONE, RUN_FAULTS_AWAY };
+enum run_faults { RUN_FAULTS_NONE, RUN_FAULTS_RESTART, RUN_FAULTS_CRASH_ALL, RUN_FAULTS_KILL_ALL, RUN_FAULTS_ONE, RUN_FAULTS_AWAY, RUN_FAULTS_ANY };
 bool run_faults_of(const char *name, enum run_faults *out);
 const char *run_faults_name(enum run_faults f);
 struct run_options {

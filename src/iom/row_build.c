@@ -207,6 +207,7 @@ err co_rows_build(struct rows *r) {
     }
     err e = co_group_wait(r->env, &b->g, "row build: workers");
     mem_free(r->env->mem, b);
+    if (e == OK) e = co_store_sync(r->store, store_now(r->store)); // only then it counts (R6)
     if (r->stopping) e = ERR_STOPPED;
     r->inside--;
     waitq_wake_all(r->env, &r->stop_q);
