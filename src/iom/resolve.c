@@ -13,7 +13,7 @@
 //      a stop and reaches beyond the durable end: the starter makes that end durable, or says it was cut; then it is dropped
 //   4  (c) the UPDATEs that the parity still does not include enter it together, as an ordinary next version with an UPDATE of its own at P. Blocks that
 //          never came to disk are dropped.
-//   5  no UPDATE is left anywhere
+//   5  what P held is dropped: all of it is in the parity now, so that a D that fails meanwhile, even for good, takes nothing with it. No UPDATE is left anywhere
 //
 // Seed case 1 (no entry): nothing is found, nothing done. Case 2 (an entry at D alone): (c), or dropped if D's block is not on disk. Case 3a, 4a (nothing old):
 // old blocks are holes, the same rules. 3b: neither block is on disk: (b) keeps, (c) drops. 3c: D's alone: (b) keeps, (c) enters. 3d: both: (b) forward, (a).
@@ -246,17 +246,10 @@ static err co_trim_open(struct rows *r, const struct todo *t, struct object *o, 
     return OK;
 }
 
-// model: R_DROP_HELD
-static err co_drop_held(struct rows *r, const struct todo *t, struct object *o, row_mask bad) {
+static err co_trim(struct rows *r, const struct todo *t, struct object *o, row_mask bad) {
     struct batch *batch = batch_new(r->store);
-    struct key k = row_key(KIND_UPDATE, t->h, t->number);
-    err e = bad && !(t->number & ROW_KEY_HELD_OPEN) ? co_trim_open(r, t, o, bad, batch) : OK;
-    if (e != OK) {
-        batch_drop(batch);
-        return e;
-    }
-    row_batch_free(batch, t->u.spot, t->u.rows);
-    batch_del(batch, r->tree, &k);
+    err e = co_trim_open(r, t, o, bad, batch);
+    if (e != OK || batch_empty(batch)) return batch_drop(batch), e;
     batch_urgent(batch);
     lsn at;
     return co_batch_commit(batch, &at);
@@ -268,7 +261,7 @@ static err co_held_one(struct rows *r, const struct todo *t) {
     err e = co_resolve_object(r, t->h, &o);
     if (e != OK) return e;
     e = co_send_held(r, t, o, &bad);
-    if (e == OK) e = co_drop_held(r, t, o, bad);
+    if (e == OK && bad && !(t->number & ROW_KEY_HELD_OPEN)) e = co_trim(r, t, o, bad);
     row_object_unpin(o);
     return e;
 }
@@ -327,6 +320,19 @@ static err co_enter_own(struct rows *r, const struct todo *t) { return is_first_
 
 // ---- phase 5 --------------------------------------------------------------------------------------------------------
 
+// Not before D's update has entered the parity: until then D may be lost, for the first time, and this is all there is of it.
+// model: R_DROP_HELD
+static err co_drop_held(struct rows *r, const struct todo *t) {
+    if (!is_held(t)) return OK;
+    struct batch *batch = batch_new(r->store);
+    struct key k = row_key(KIND_UPDATE, t->h, t->number);
+    row_batch_free(batch, t->u.spot, t->u.rows);
+    batch_del(batch, r->tree, &k);
+    batch_urgent(batch);
+    lsn at;
+    return co_batch_commit(batch, &at);
+}
+
 // model: R_SERVE
 static err co_none_left(struct rows *r, const struct todo *t) {
     LOG(r->env, TRACE_ERROR, "resolve: an update of segment %llx of object %u/%llx is left", (unsigned long long)t->number, t->h.starter, (unsigned long long)t->h.index);
@@ -345,7 +351,9 @@ static err co_phase(struct rows *r, uint32_t phase) {
             e = co_each(r, co_layers_own);
             return e == OK ? co_each(r, co_end_own) : e;
         case 4: return co_each(r, co_enter_own);
-        case 5: return co_each(r, co_none_left);
+        case 5:
+            e = co_each(r, co_drop_held);
+            return e == OK ? co_each(r, co_none_left) : e;
         default: return ERR_INVAL;
     }
 }
