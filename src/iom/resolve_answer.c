@@ -1,4 +1,4 @@
-// Calls of other IOMs' rows: each is answered by a task of its own. MSG_RESOLVE: resolve.c. MSG_VERIFY: row_verify.c.
+// Calls of other IOMs' rows: each is answered by a task of its own. MSG_RESOLVE: resolve.c. MSG_VERIFY: row_verify.c. MSG_GATHER: row_gather.c.
 #include "iom/resolve.h"
 
 struct answer { struct rows *r; struct inbound *in; };
@@ -78,6 +78,7 @@ static void co_answer(void *arg) {
     struct msg *reply = NULL;
     err e = ERR_STOPPED;
     if (!r->stopping && a->in->m->type == MSG_VERIFY) e = co_row_verify_answer(r, a->in, &reply);
+    else if (!r->stopping && a->in->m->type == MSG_GATHER) e = co_row_gather_answer(r, a->in, &reply);
     else if (!r->stopping) e = co_resolve(r, a->in, &reply);
     hub_reply(a->in, reply, e);
     mem_free(r->env->mem, a);

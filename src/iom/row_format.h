@@ -1,5 +1,5 @@
 // What rows keep on disk (TREE_LOCAL) and say to each other: the value formats of CHUNK, UPDATE, HELD and CNODE2, and the bodies of
-// MSG_DELTA .. MSG_SETTLED, MSG_RESOLVE, MSG_VERIFY.
+// MSG_DELTA .. MSG_SETTLED, MSG_RESOLVE, MSG_VERIFY, MSG_GATHER.
 //
 // Keys are (kind, handle, number); number = segment, with these bits above it (a segment number is below 2^50):
 //
@@ -128,6 +128,10 @@ struct resolve_state {
     le64 version[SEG_BLOCKS_MAX]; // of the CHUNK's rows
 };
 struct resolve_decided { struct envelope env; le64 version[SEG_BLOCKS_MAX]; }; // of the asking D, as the settled parity includes it
+
+// D (or who stands in for it) -> P: the settled blocks of member k, put together from the others of their rows (row_gather.c). In the payload: `rows`.
+struct req_gather { struct envelope env; struct wire_handle handle; struct wire_map map; le64 seg; le32 truncates; le16 rows; uint8_t k, reserved; };
+struct rep_gather { struct envelope env; le16 rows, lost; le32 reserved; le64 version[SEG_BLOCKS_MAX]; }; // version: of k, as the settled parity includes it
 
 struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, reserved[5]; }; // -> rep_verify_row and contents
 struct rep_verify_row { struct envelope env; le16 rows, bad_rows; le32 reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload

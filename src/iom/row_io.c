@@ -20,7 +20,7 @@ static err co_read_rows(struct seg *s, row_mask rows, row_mask *bad) {
     uint32_t i = 0;
     *bad = 0;
     ROW_FOR(rows, b) {
-        bool same = s->spot[b].at == spot[b].at && s->spot[b].crc == spot[b].crc && !s->dead;
+        bool same = row_spot_same(&s->spot[b], &spot[b]) && !s->dead;
         if (bad_bits >> i & 1) {
             if (same) *bad |= (row_mask)(1u << b);
             buf_unref(c[i].buf);
@@ -47,9 +47,7 @@ err co_row_read_contents(struct seg *s, row_mask rows, row_mask *bad) {
         *bad |= worse;
     }
     if (!*bad) return OK;
-    s->r->stats.bad_blocks += row_count(*bad);
-    LOG(s->r->env, TRACE_ERROR, "rows: segment %llu of object %u/%llx: bad blocks %04x", (unsigned long long)s->n, s->o->h.starter,
-        (unsigned long long)s->o->h.index, *bad);
+    s->r->stats.bad_blocks += row_count(*bad); // named by who mends them, or cannot
     return ERR_IO;
 }
 
