@@ -31,7 +31,10 @@
     X(HELD, "stop", "keeps nothing of what P holds")                                                                   \
     X(SECOND, "stop", "keeps nothing of what lies over a version in flight")                                           \
     X(END, "ends", "blocks harden beyond the durable end")                                                             \
-    X(CUT, "cuts", "what was said before a discard is taken after it")
+    X(CUT, "cuts", "what was said before a discard is taken after it")                                                 \
+    X(GATHER, "gather", "members are asked for what P has by then, not for what the parity that it read includes")     \
+    X(BELIEVE, "mend", "a rebuilt block is taken whatever its checksum says")                                          \
+    X(PUTTING, "mend", "a mended CHUNK and a settled one are put at the same time")
 
 #define MUTANT_ENUM(name, rule, what) MUTANT_##name,
 enum mutant { MUTANT_NONE, MUTANTS(MUTANT_ENUM) };

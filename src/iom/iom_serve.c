@@ -191,7 +191,7 @@ static void (*answer_of(uint16_t type))(struct instance *x, struct inbound *in) 
     case MSG_FSYNC: return co_fsync_answer;
     case MSG_DISCARD: return co_discard_answer;
     case MSG_ZERO: return co_zero_answer;
-    case MSG_RESOLVE: case MSG_VERIFY: case MSG_SEGMENTS: return co_rows_answer;
+    case MSG_RESOLVE: case MSG_VERIFY: case MSG_GATHER: case MSG_SEGMENTS: return co_rows_answer;
     case MSG_MISSED: return co_missed_answer;
     case MSG_CONTROL: return co_control;
     default: return NULL;

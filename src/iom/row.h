@@ -19,7 +19,7 @@ struct rows_port {
     // D <-> P messages MSG_DELTA .. MSG_SETTLED; owns m; `to` is never oneself
     void (*post)(void *ctx, iom_id to, struct msg *m);
     struct msg *(*msg)(void *ctx, uint16_t type, uint32_t body_len); // body_len includes the envelope, which the hub fills
-    // A call to another IOM's rows (MSG_RESOLVE, MSG_VERIFY): owns req; *reply to be freed
+    // A call to another IOM's rows (MSG_RESOLVE, MSG_VERIFY, MSG_GATHER): owns req; *reply to be freed
     err (*co_call)(void *ctx, iom_id to, struct msg *req, struct msg **reply);
     // Makes a size >= end durable at the object's starter (or learns that it is): *durable_end is then what may harden. ERR_TRUNCATED, ERR_BUSY: the
     // object was cut or deleted meanwhile; the blocks will be discarded. ERR_STALE: nobody knows it any more. May be this IOM itself.
@@ -59,7 +59,7 @@ MUST_USE err co_rows_sync(struct rows *r); // the same for all that is dirty her
 MUST_USE err co_rows_zero(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates); // whole blocks become holes; settled on return
 MUST_USE err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone); // durable on return; idempotent
 void rows_receive(struct rows *r, iom_id from, struct msg *m); // a post; owns m; never waits
-void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY, MSG_SEGMENTS from another IOM: answers it
+void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY, MSG_GATHER, MSG_SEGMENTS from another IOM: answers it
 
 // ---- recovery (resolve.c): what is left of updates after a stop or a power cut is decided. Phases with a barrier of all members between them;
 // idempotent, restartable; co_call, and in phase 3 co_end_durable, work meanwhile
@@ -78,5 +78,7 @@ MUST_USE err co_rows_build(struct rows *r);            // all of it, beside serv
 // Verifies on a quiet array every row whose parity chunk is here: parity equals the data of all members, checksums hold. One sentence per fault.
 MUST_USE err co_rows_verify(struct rows *r, void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *rows_verified, uint64_t *faults);
 void row_record_refs(const struct key *k, const void *val, uint32_t len, void (*emit)(void *arg, block_addr at, uint32_t n), void *arg); // blocks a CHUNK/UPDATE record holds
-struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes, bad_blocks, built, missing_total, missing_done; };
+struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes;
+                    uint64_t bad_blocks, mended_blocks, lost_blocks; // did not read; of these rebuilt; of these found not to be had (each time anew)
+                    uint64_t built, missing_total, missing_done; }; // blocks that were missing (row_build.c)
 void rows_stats(const struct rows *r, struct rows_stats *out);

@@ -28,7 +28,7 @@ static void co_drop(struct seg *s) {
     struct rows *r = s->r;
     s->dead = true;
     waitq_wake_all(r->env, &s->q);
-    while (s->busy) co_wait(r->env, &s->q, "row discard: a round under way");
+    while (s->busy || s->putting) co_wait(r->env, &s->q, "row discard: a round under way");
     if (s->role == ROW_PARITY) {
         row_p_forget(row_p(s));
     } else {

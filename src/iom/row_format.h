@@ -1,5 +1,5 @@
 // What rows keep on disk (TREE_LOCAL) and say to each other: the value formats of CHUNK, UPDATE, HELD and CNODE2, and the bodies of
-// MSG_DELTA .. MSG_SETTLED, MSG_RESOLVE, MSG_VERIFY.
+// MSG_DELTA .. MSG_SETTLED, MSG_RESOLVE, MSG_VERIFY, MSG_GATHER.
 //
 // Keys are (kind, handle, number); number = segment, with these bits above it (a segment number is below 2^50):
 //
@@ -105,7 +105,6 @@ enum resolve_op {
     RESOLVE_DECIDE = 5,  // D -> P: step (b) of the segment, if it is still to do; then the same
     RESOLVE_ENTER = 6,   // D -> P: step (c) of the segment; then the same
     RESOLVE_VERSIONS = 7, // D -> P: what do you include of mine, at this moment? In service too, and no lock is taken -> resolve_decided
-    RESOLVE_GATHER = 8,   // D -> P: put my blocks of `rows` together, at the versions that you include. In service too -> resolve_state: bad_rows, version; payload
 };
 struct req_resolve {
     struct envelope env;
@@ -134,6 +133,10 @@ struct resolve_state {
     le64 version[SEG_BLOCKS_MAX]; // of the CHUNK's rows
 };
 struct resolve_decided { struct envelope env; le64 version[SEG_BLOCKS_MAX]; }; // of the asking D, as the settled parity includes it
+
+// D (or who stands in for it) -> P: the settled blocks of member k, put together from the others of their rows (row_gather.c). In the payload: `rows`.
+struct req_gather { struct envelope env; struct wire_handle handle; struct wire_map map; le64 seg; le32 truncates; le16 rows; uint8_t k, reserved; };
+struct rep_gather { struct envelope env; le16 rows, lost; le32 reserved; le64 version[SEG_BLOCKS_MAX]; }; // version: of k, as the settled parity includes it
 
 // MSG_SEGMENTS: numbers of the segments of an object that have a CHUNK, from one on; payload: le64 each, SEGMENTS_MAX at most
 struct req_segments { struct envelope env; struct wire_handle handle; le64 from; };

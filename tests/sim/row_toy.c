@@ -156,7 +156,7 @@ static void on_message(struct conn *c, struct msg *m) {
             return;
         }
         msg_free(m);
-    } else if (m->type == MSG_RESOLVE || m->type == MSG_VERIFY) {
+    } else if (m->type == MSG_RESOLVE || m->type == MSG_VERIFY || m->type == MSG_GATHER) {
         struct inbound *in = mem_alloc(n->env->mem, sizeof *in);
         in->m = m;
         in->xid = le64_get(env->seq);
