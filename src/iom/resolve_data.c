@@ -307,6 +307,7 @@ err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve
     err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
     if (e == OK) e = co_resolve_good(r, &u, &good);
     if (e != OK && e != ERR_NOENT) return e;
+    out->truncates = le32_of(d->s.o->truncates);
     out->has_update = u.rows != 0;
     out->update_rows = le16_of(u.rows);
     out->good_rows = le16_of(good);

@@ -14,6 +14,8 @@
 // of a D only after that D has frozen it. Neither call takes a lock there: whoever holds one may be waiting for us.
 #include "iom/resolve.h"
 
+#define AGAIN_NS MSEC(2)
+
 bool row_asks(const struct seg *s) { return s->r->cfg.stand_in; }
 
 row_mask row_missing(const struct spot *spot, row_mask rows) {
@@ -35,31 +37,51 @@ static err co_ask(struct seg *s, iom_id of, struct req_resolve *q, uint32_t body
     return ERR_FORMAT;
 }
 
-static err co_versions_data(struct dseg *d, uint64_t *out) {
+// Who has not yet discarded what is cut here tells of what was before: asked again. Of an object that is new here its count is learned.
+static bool before_cut(struct seg *s, uint32_t truncates) {
+    if (row_cut(s->o, truncates, s->n)) return true;
+    if (!s->o->stored) s->o->truncates = MAX(s->o->truncates, truncates);
+    return false;
+}
+
+static err co_versions_data(struct dseg *d, uint64_t *out, bool *again) {
     struct req_resolve q = {.op = RESOLVE_VERSIONS, .k = d->k};
     struct msg *m;
     if (!row_has_parity(d)) return ERR_IO; // nobody else has it
     err e = co_ask(&d->s, d->p, &q, sizeof(struct resolve_decided), &m);
     if (e != OK) return e;
-    for (unsigned b = 0; b < d->s.blocks; b++) out[b] = le64_get(((const struct resolve_decided *)(void *)m->body)->version[b]);
+    const struct resolve_decided *x = (const void *)m->body;
+    *again = before_cut(&d->s, le32_get(x->truncates));
+    for (unsigned b = 0; b < d->s.blocks; b++) out[b] = le64_get(x->version[b]);
     msg_free(m);
     return OK;
 }
 
-static err co_versions_parity(struct pseg *p, uint64_t *out) {
-    for (uint8_t k = 0; k < p->n; k++) {
+static err co_versions_parity(struct pseg *p, uint64_t *out, bool *again) {
+    for (uint8_t k = 0; k < p->n && !*again; k++) {
         struct req_resolve q = {.op = RESOLVE_STATE, .what = WHAT_AT, .k = k};
         struct msg *m;
         err e = co_ask(&p->s, resolve_member(p->s.o, p->s.n, k), &q, sizeof(struct resolve_state), &m);
         if (e != OK) return e;
-        for (unsigned b = 0; b < p->s.blocks; b++) out[b * p->n + k] = le64_get(((const struct resolve_state *)(void *)m->body)->version[b]);
+        const struct resolve_state *x = (const void *)m->body;
+        *again = before_cut(&p->s, le32_get(x->truncates));
+        for (unsigned b = 0; b < p->s.blocks; b++) out[b * p->n + k] = le64_get(x->version[b]);
         msg_free(m);
     }
     return OK;
 }
 
 static err co_versions(struct seg *s, uint64_t *out) {
-    return s->role == ROW_DATA ? co_versions_data(row_d(s), out) : co_versions_parity(row_p(s), out);
+    struct rows *r = s->r;
+    for (;;) {
+        bool again = false;
+        err e = s->role == ROW_DATA ? co_versions_data(row_d(s), out, &again) : co_versions_parity(row_p(s), out, &again);
+        if (e == ERR_TRUNCATED) again = true; // cut there; here in a moment
+        else if (e != OK || !again) return e;
+        if (s->dead) return OK; // of no interest any more
+        co_wait_until(r->env, &s->q, env_now_ns(r->env) + AGAIN_NS, "row missing: a cut that is under way");
+        if (r->stopping) return ERR_STOPPED;
+    }
 }
 
 // These are the versions: rows that have others here are missing. Their places, which no longer count, go with `b` (NULL: there are none).
