@@ -244,6 +244,7 @@ static void end_detach(struct sim_conn *c) {
 // The last event of a connection.
 static void end_closed(struct sim_conn *c, err why) {
     struct node *n = c->n;
+    c->base.nobody = why == ERR_REFUSED && c->wire->at[1]; // a machine has said so, not the lack of one
     end_detach(c);
     c->closing = true;
     ASSERT(n->state == NODE_RUNNING);

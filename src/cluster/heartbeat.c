@@ -12,6 +12,14 @@
 // without this incarnation, no majority confirms it any more; and by none that is older than the asker's own. The lease
 // is shorter than the silence.
 //
+// *Fenced* is who can have no lease any more. Each voter tells in its heartbeats whom it has not confirmed for a lease
+// (and a sixteenth, for clocks that differ): `quiet`. If a majority of voters, without i, are quiet about i and know the
+// map that ended i's epoch, i is fenced: say M are the voters whose answers i still counts. One of M has accepted the
+// map of the end on disk, so it has answered i before that; one of M is of the quiet majority, so it has answered i more
+// than a lease before it said quiet - or, having forgotten by a restart what it knew, after it. Between that and the
+// answer of the first lies more than a lease in either case, for in its first lease a process answers only in an epoch
+// in which it takes part itself, and it takes part in none that began before its start.
+//
 // Maps spread by the same way: who hears an older version tells the newer map; who hears a newer version says
 // at once what it has, and is told.
 #include "cluster/member_internal.h"
@@ -41,8 +49,10 @@ static void send_one(struct member *m, uint8_t iom, uint16_t type, uint8_t flags
     h->epoch = le64_of(epoch);
     h->map_version = le64_of(known_version(m));
     h->sent_ns = le64_of(sent_ns);
-    h->phases_done = le32_of(m->done);
+    h->phases_done = le16_of((uint16_t)m->done);
     h->flags = flags;
+    h->unheard = le16_of(heartbeat_unheard(m));
+    h->quiet = le16_of(heartbeat_quiet(m));
     hub_cast(hub_peer(m->cfg.hub, (iom_id){iom}, map->iom[iom].at), msg);
 }
 
@@ -60,6 +70,25 @@ uint64_t heartbeat_silent_ns(const struct member *m, uint8_t iom, uint64_t now_n
     return now_ns > from ? now_ns - from : 0;
 }
 
+uint64_t heartbeat_unheard_ns(const struct member *m, uint8_t iom, uint64_t now_ns) {
+    uint64_t from = MAX(m->heard[iom].at_ns, MAX(m->created_ns, m->woke_ns));
+    return now_ns > from ? now_ns - from : 0;
+}
+
+bool heartbeat_fresh(const struct member *m, uint8_t iom) {
+    const struct heard *o = &m->heard[iom];
+    bool dead = o->dead && o->dead >= o->incarnation;
+    return o->at_ns && !dead && env_now_ns(m->env) - o->at_ns < m->cfg.ping_ns;
+}
+
+uint16_t heartbeat_unheard(const struct member *m) {
+    uint64_t now = env_now_ns(m->env);
+    uint16_t mask = 0;
+    for (uint8_t i = 0; m->cfg.stand_ins && i < address_map(m)->ioms; i++)
+        if (i != m->cfg.iom && heartbeat_unheard_ns(m, i, now) >= m->cfg.silence_ns) mask |= (uint16_t)(1u << i);
+    return mask;
+}
+
 void heartbeat_ping_quiet(struct member *m) {
     uint64_t now = env_now_ns(m->env);
     for (uint8_t i = 0; i < address_map(m)->ioms; i++)
@@ -67,10 +96,27 @@ void heartbeat_ping_quiet(struct member *m) {
 }
 
 // ---- leases ---------------------------------------------------------------------------------------------------------
+// A lease as this node's clock has to count it for another's: the two may go a little differently.
+static uint64_t foreign_lease_ns(const struct member *m) { return m->cfg.lease_ns + m->cfg.lease_ns / 16; }
+
+// What this process said before it was started again is forgotten, also which map it knew then.
+static bool holds_back(const struct member *m, uint64_t epoch) {
+    return m->cfg.stand_ins && m->epoch != epoch && env_now_ns(m->env) - m->created_ns < foreign_lease_ns(m);
+}
+
 static bool confirms(const struct member *m, uint8_t iom, uint64_t incarnation, uint64_t epoch, uint64_t version) {
     const struct cluster_map *map = register_promised_map(m->cfg.reg);
     return register_votes(m->cfg.reg) && epoch && map->epoch == epoch && map->version >= version &&
-           map->state != ARRAY_STOPPED && iom < map->ioms && map->iom[iom].incarnation == incarnation;
+           map->state != ARRAY_STOPPED && iom < map->ioms && map->iom[iom].incarnation == incarnation &&
+           map->iom[iom].state != MAP_IOM_FAILED && !holds_back(m, epoch);
+}
+
+uint16_t heartbeat_quiet(const struct member *m) {
+    uint64_t now = env_now_ns(m->env);
+    uint16_t mask = 0;
+    for (uint8_t i = 0; m->cfg.stand_ins && register_votes(m->cfg.reg) && i < address_map(m)->ioms; i++)
+        if (now - MAX(m->heard[i].gave_ns, m->created_ns) >= foreign_lease_ns(m)) mask |= (uint16_t)(1u << i);
+    return mask;
 }
 
 void heartbeat_forget_leases(struct member *m) {
@@ -92,6 +138,7 @@ bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns) {
 static void answer(struct member *m, uint8_t from, const struct heartbeat *h) {
     uint64_t epoch = le64_get(h->epoch);
     bool yes = confirms(m, from, le64_get(h->incarnation), epoch, le64_get(h->map_version));
+    if (yes) m->heard[from].gave_ns = env_now_ns(m->env);
     if (!yes && !(h->flags & HEART_PING)) return;
     send_one(m, from, MSG_HEARTBEAT_ACK, own_flags(m) | (yes ? HEART_CONFIRM : 0), le64_get(h->sent_ns), epoch);
 }
@@ -124,16 +171,21 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
     struct heard *o = &m->heard[i];
     uint64_t incarnation = le64_get(h->incarnation);
     if (incarnation < o->incarnation) return;
+    bool missed = heartbeat_unheard(m) >> i & 1;
     o->at_ns = env_now_ns(m->env);
     o->incarnation = incarnation;
     if (msg->type == MSG_HEARTBEAT_ACK) {
         take_answer(m, i, h);
     } else {
         o->epoch = le64_get(h->epoch);
-        o->phases_done = le32_get(h->phases_done);
+        o->phases_done = le16_get(h->phases_done);
         o->flags = h->flags;
+        o->unheard = le16_get(h->unheard);
+        o->quiet = le16_get(h->quiet);
+        o->map_version = le64_get(h->map_version);
         answer(m, i, h);
     }
     spread_map(m, i, le64_get(h->map_version));
+    if (missed) heartbeat_send_all(m); // no epoch begins before all have heard that it is heard
     member_step(m);
 }

@@ -144,6 +144,9 @@ const char *cluster_map_fault(const struct cluster_map *m) {
         const char *fault = iom_fault(m, i);
         if (fault) return fault;
     }
+    uint8_t not_up = 0;
+    for (uint8_t i = 0; i < m->ioms; i++) not_up += m->iom[i].state != MAP_IOM_UP;
+    if (m->state != ARRAY_STOPPED && not_up > 1) return "it goes on with more than one IOM that is not up";
     for (uint8_t i = 0; i < m->voters; i++) {
         if (m->voter[i].iom >= m->ioms) return "a voter is no IOM";
         for (uint8_t k = 0; k < i; k++)

@@ -20,8 +20,12 @@
 #define CLUSTER_MAP_BYTES_MAX                                                                                          \
     (64 + ARRAY_IOMS_MAX * (28 + MAP_ADDRESS_BYTES - 1 + MAP_HOST_BYTES - 1) + MAP_VOTERS_MAX * 17)
 
-//   stopped --all members ready--> recovering --recovery done by all--> running; a member lost: stopped, from either
+//   stopped --all members ready, or all but one--> recovering --recovery done by all--> running; a member lost or back:
+//   stopped, from either
 enum array_state { ARRAY_STOPPED = 1, ARRAY_RECOVERING = 2, ARRAY_RUNNING = 3 };
+// While the array recovers and runs, at most one IOM is anything but up:
+//   up --left out of a recovery--> failed --takes part in one--> returning --running--> rebuilding --has everything--> up
+//   left out again, from any: failed. A failed one is served for by its proxy.
 enum map_iom_state { MAP_IOM_UP = 1, MAP_IOM_FAILED = 2, MAP_IOM_RETURNING = 3, MAP_IOM_REBUILDING = 4 };
 
 struct map_iom {

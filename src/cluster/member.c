@@ -4,9 +4,21 @@
 //
 //   map          rule (any node; the lower ones first)                            change
 //   stopped      all members say READY, each with its incarnation                 epoch+1, recovering, these admitted
+//                all but one do, and that one may be left out (absent.c)          the same; that one failed
 //   recovering   all members have done all phases in this epoch                   running
 //   recovering,  a member is silent too long, proven dead, heard under a newer    epoch+1, stopped
-//   running      incarnation than the admitted one, or leaves
+//   running      incarnation than the admitted one, deaf, or leaves
+//   running      the failed member says READY                                     epoch+1, stopped
+//   running      the node itself is rebuilding and has everything                 it is up; the epoch stays
+//
+// A member is one that is not failed. What the map calls each:
+//
+//   up ──left out of a recovery──> failed ──READY, a recovery with it──> returning ──running──> rebuilding ──> up
+//                                    ^                                       │                      │
+//                                    └────────────── left out ───────────────┴──────────────────────┘
+//
+// Only when all others are up is one left out, so at most one is anything else; while one is, nobody else can be lost
+// without stopping the array until it is back.
 //
 // and follows it:
 //
@@ -15,7 +27,8 @@
 //     └─────────── stop: any newer epoch, or a map that does not admit us ───────┴──────────────────────────┘
 //
 // Why nobody serves in two epochs: an epoch begins only with READY from *every* member, under an incarnation that has
-// served nothing (I9), and a node says READY only after it has dropped what served before. An incarnation takes part
+// served nothing (I9), and a node says READY only after it has dropped what served before; who is left out is dead, or
+// can have no lease any more. An incarnation takes part
 // once; who takes part in an epoch stops for good at the first chosen map that differs in epoch or in its own entry,
 // and before it has heard of that map its lease ends (heartbeat.c): those who would admit another are a majority of the
 // voters.
@@ -26,17 +39,20 @@
 #include "cluster/member_internal.h"
 #include <stdio.h>
 
-enum change { CHANGE_NONE, CHANGE_READ, CHANGE_STOP, CHANGE_RECOVER, CHANGE_RUN };
+enum change { CHANGE_NONE, CHANGE_READ, CHANGE_STOP, CHANGE_RECOVER, CHANGE_RUN, CHANGE_BUILT };
 
 // ---- rules ----------------------------------------------------------------------------------------------------------
 static const struct cluster_map *map_now(const struct member *m) { return register_latest(m->cfg.reg); }
 
-static bool self_ready(const struct member *m) { return m->opened && !m->epoch && !m->leaving; }
+bool member_self_ready(const struct member *m) { return m->opened && !m->epoch && !m->leaving; }
+
+static bool is_member(const struct cluster_map *map, uint8_t i) { return map->iom[i].state != MAP_IOM_FAILED; }
 
 // Why the array cannot go on as the map says; NULL: nothing known.
 static const char *fault_of(const struct member *m, const struct cluster_map *map, uint8_t i) {
     const struct heard *o = &m->heard[i];
     uint64_t admitted = map->iom[i].incarnation;
+    if (!is_member(map, i) || !is_member(map, m->cfg.iom)) return NULL; // who is left out does not judge the others
     if (i == m->cfg.iom) {
         if (m->leaving) return "leaves";
         return m->opened && m->incarnation != admitted ? "has restarted" : NULL;
@@ -44,7 +60,8 @@ static const char *fault_of(const struct member *m, const struct cluster_map *ma
     if (o->dead && o->dead >= admitted) return "is dead";
     if (o->at_ns && o->incarnation > admitted) return "has restarted";
     if (o->at_ns && o->incarnation == admitted && (o->flags & HEART_LEAVING)) return "leaves";
-    return heartbeat_silent_ns(m, i, env_now_ns(m->env)) >= m->cfg.silence_ns ? "is silent" : NULL;
+    if (heartbeat_silent_ns(m, i, env_now_ns(m->env)) >= m->cfg.silence_ns) return "is silent";
+    return absent_deaf(m, map, i);
 }
 
 static const char *array_fault(const struct member *m, const struct cluster_map *map, uint8_t *iom) {
@@ -55,23 +72,10 @@ static const char *array_fault(const struct member *m, const struct cluster_map 
     return NULL;
 }
 
-static bool fresh(const struct member *m, uint8_t i) {
-    uint64_t now = env_now_ns(m->env), at = m->heard[i].at_ns;
-    return at && now - at < m->cfg.ping_ns;
-}
-
-static bool all_ready(const struct member *m, const struct cluster_map *map) {
-    for (uint8_t i = 0; i < map->ioms; i++) {
-        if (i == m->cfg.iom ? !self_ready(m) : !fresh(m, i) || !(m->heard[i].flags & HEART_READY)) return false;
-        uint64_t incarnation = i == m->cfg.iom ? m->incarnation : m->heard[i].incarnation;
-        if (incarnation < map->iom[i].incarnation) return false; // that one was heard long ago
-    }
-    return true;
-}
-
 static bool all_done(const struct member *m, const struct cluster_map *map, uint32_t phases) {
     for (uint8_t i = 0; i < map->ioms; i++) {
         const struct heard *o = &m->heard[i];
+        if (!is_member(map, i)) continue;
         if (i == m->cfg.iom) {
             if (m->epoch != map->epoch || m->done < phases) return false;
         } else if (o->incarnation != map->iom[i].incarnation || o->epoch != map->epoch || o->phases_done < phases) {
@@ -81,24 +85,32 @@ static bool all_done(const struct member *m, const struct cluster_map *map, uint
     return true;
 }
 
+static bool self_rebuilt(const struct member *m, const struct cluster_map *map) {
+    return m->rebuilt && m->serving && m->epoch == map->epoch && map->iom[m->cfg.iom].state == MAP_IOM_REBUILDING;
+}
+
 static enum change change_due(const struct member *m) {
     const struct cluster_map *map = map_now(m);
     uint8_t iom;
     if (!map || m->must_read) return CHANGE_READ;
     switch ((enum array_state)map->state) {
-    case ARRAY_STOPPED: return all_ready(m, map) ? CHANGE_RECOVER : CHANGE_NONE;
+    case ARRAY_STOPPED:
+        return absent_nobody(m, map) || absent_one(m, map) != NO_IOM ? CHANGE_RECOVER : CHANGE_NONE;
     case ARRAY_RECOVERING:
         if (array_fault(m, map, &iom)) return CHANGE_STOP;
         return all_done(m, map, m->cfg.phases) ? CHANGE_RUN : CHANGE_NONE;
-    case ARRAY_RUNNING: return array_fault(m, map, &iom) ? CHANGE_STOP : CHANGE_NONE;
+    case ARRAY_RUNNING:
+        if (array_fault(m, map, &iom) || absent_back(m, map) != NO_IOM) return CHANGE_STOP;
+        return self_rebuilt(m, map) ? CHANGE_BUILT : CHANGE_NONE;
     }
     return CHANGE_NONE;
 }
 
 // The lowest that is alive makes the change; the next ones each wait a little longer, should it not come.
-static uint64_t turn_delay_ns(const struct member *m) {
+static uint64_t turn_delay_ns(const struct member *m, enum change c) {
     uint64_t before = 0;
-    for (uint8_t i = 0; i < m->cfg.iom; i++) before += fresh(m, i);
+    if (c == CHANGE_BUILT) return 0; // nobody else makes it
+    for (uint8_t i = 0; i < m->cfg.iom; i++) before += heartbeat_fresh(m, i);
     return before * m->cfg.heartbeat_ns;
 }
 
@@ -106,23 +118,46 @@ static uint64_t turn_delay_ns(const struct member *m) {
 static void make_stopped(struct member *m, struct cluster_map *next) {
     uint8_t iom;
     const char *fault = array_fault(m, next, &iom);
+    if (!fault) {
+        fault = "returns";
+        iom = absent_back(m, next);
+    }
     LOG(m->env, TRACE_WARN, "stopping the array: IOM %u %s (epoch %llu)", iom, fault, (unsigned long long)next->epoch);
     next->epoch++;
     next->state = ARRAY_STOPPED;
 }
 
+static bool was_clean(const struct member *m, uint8_t i) {
+    return i == m->cfg.iom ? m->clean : (m->heard[i].flags & HEART_CLEAN) != 0;
+}
+
+static void admit(struct map_iom *a, uint64_t incarnation) {
+    a->incarnation = incarnation;
+    if (a->state == MAP_IOM_FAILED) a->state = MAP_IOM_RETURNING;
+}
+
 static void make_recovering(struct member *m, struct cluster_map *next) {
+    uint8_t out = absent_nobody(m, next) ? NO_IOM : absent_one(m, next);
     bool clean = true;
     for (uint8_t i = 0; i < next->ioms; i++) {
-        bool self = i == m->cfg.iom;
-        next->iom[i].incarnation = self ? m->incarnation : m->heard[i].incarnation;
-        clean = clean && (self ? m->clean : (m->heard[i].flags & HEART_CLEAN) != 0);
+        // A failed one has answered nothing that its stand-in does not know.
+        if (next->iom[i].state != MAP_IOM_FAILED) clean = clean && i != out && was_clean(m, i);
+        if (i == out) next->iom[i].state = MAP_IOM_FAILED;
+        else admit(&next->iom[i], i == m->cfg.iom ? m->incarnation : m->heard[i].incarnation);
     }
     next->epoch++;
     next->state = ARRAY_RECOVERING;
     if (!clean) next->recoveries++;
-    LOG(m->env, TRACE_INFO, "all members are ready: epoch %llu begins%s", (unsigned long long)next->epoch,
+    char without[24] = "";
+    if (out != NO_IOM) snprintf(without, sizeof without, " but IOM %u", out);
+    LOG(m->env, TRACE_INFO, "all members%s are ready: epoch %llu begins%s", without, (unsigned long long)next->epoch,
         clean ? " after a clean stop" : " with a recovery");
+}
+
+static void make_running(struct cluster_map *next) {
+    for (uint8_t i = 0; i < next->ioms; i++)
+        if (next->iom[i].state == MAP_IOM_RETURNING) next->iom[i].state = MAP_IOM_REBUILDING;
+    next->state = ARRAY_RUNNING;
 }
 
 static err co_make(struct member *m, enum change c, uint64_t deadline_ns) {
@@ -131,7 +166,8 @@ static err co_make(struct member *m, enum change c, uint64_t deadline_ns) {
     next = *map_now(m);
     if (c == CHANGE_STOP) make_stopped(m, &next);
     if (c == CHANGE_RECOVER) make_recovering(m, &next);
-    if (c == CHANGE_RUN) next.state = ARRAY_RUNNING;
+    if (c == CHANGE_RUN) make_running(&next);
+    if (c == CHANGE_BUILT) next.iom[m->cfg.iom].state = MAP_IOM_UP;
     return co_register_cas(m->cfg.reg, next.version, &next, deadline_ns);
 }
 
@@ -142,7 +178,7 @@ static void changer(void *arg) {
     while (!m->closing) {
         enum change c = change_due(m);
         uint64_t now = env_now_ns(m->env);
-        if (c == CHANGE_NONE || (c != CHANGE_READ && (m->due != (int)c || now < m->due_since_ns + turn_delay_ns(m)))) {
+        if (c == CHANGE_NONE || (c != CHANGE_READ && (m->due != (int)c || now < m->due_since_ns + turn_delay_ns(m, c)))) {
             co_wait(m->env, &m->work, "a change of the map to be due");
             continue;
         }
@@ -168,7 +204,7 @@ static void look_for_change(struct member *m) {
 // ---- following the map ----------------------------------------------------------------------------------------------
 static bool admits_us(const struct member *m, const struct cluster_map *map) {
     const struct map_iom *us = &map->iom[m->cfg.iom];
-    return map->state != ARRAY_STOPPED && us->incarnation == m->incarnation && !memcmp(us->store, m->cfg.store, 16);
+    return map->state != ARRAY_STOPPED && is_member(map, m->cfg.iom) && us->incarnation == m->incarnation && !memcmp(us->store, m->cfg.store, 16);
 }
 
 static void stop(struct member *m, const struct cluster_map *map) {
@@ -177,7 +213,7 @@ static void stop(struct member *m, const struct cluster_map *map) {
     snprintf(reason, sizeof reason, "epoch %llu is over: the map of epoch %llu says %s", (unsigned long long)epoch,
              (unsigned long long)map->epoch, array_state_name(map->state));
     m->epoch = 0;
-    m->opened = m->serving = m->clean = false;
+    m->opened = m->serving = m->clean = m->rebuilt = false;
     m->done = m->phase = 0;
     heartbeat_forget_leases(m);
     m->cfg.events.stop(m->cfg.events.ctx, epoch, reason);
@@ -185,6 +221,7 @@ static void stop(struct member *m, const struct cluster_map *map) {
 
 static void take_part(struct member *m, const struct cluster_map *map) {
     m->epoch = map->epoch;
+    m->took_part = true;
     m->done = m->phase = 0;
     heartbeat_forget_leases(m);
     hub_set_epoch(m->cfg.hub, m->epoch);
@@ -208,7 +245,7 @@ static void follow(struct member *m) {
     const struct cluster_map *map = map_now(m);
     if (!map) return;
     if (m->epoch && (map->epoch != m->epoch || !admits_us(m, map))) stop(m, map);
-    else if (!m->epoch && map->state == ARRAY_RECOVERING && self_ready(m) && admits_us(m, map)) take_part(m, map);
+    else if (!m->epoch && map->state == ARRAY_RECOVERING && member_self_ready(m) && admits_us(m, map)) take_part(m, map);
     else if (m->epoch) go_on(m, map);
     map = map_now(m);
     if (!m->epoch && map->state == ARRAY_STOPPED && map->epoch > hub_epoch(m->cfg.hub))
@@ -228,6 +265,7 @@ static void chosen(void *ctx, const struct cluster_map *map) {
         m->known_epoch = map->epoch;
         m->known_ns = env_now_ns(m->env);
     }
+    absent_note(m, map);
     if (m->cfg.events.map_changed) m->cfg.events.map_changed(m->cfg.events.ctx, map);
     member_step(m);
     heartbeat_send_all(m); // with the new version: who has an older one is told, who is behind asks
@@ -253,6 +291,7 @@ static void set_defaults(struct member_config *c) {
     if (!c->ping_ns) c->ping_ns = MSEC(500);
     if (!c->silence_ns) c->silence_ns = MSEC(1500);
     if (!c->lease_ns) c->lease_ns = MSEC(1000);
+    if (!c->grace_ns) c->grace_ns = SEC(5);
 }
 
 const char *member_config_fault(const struct member_config *config) {
@@ -275,7 +314,8 @@ struct member *member_create(const struct member_config *c) {
     set_defaults(&m->cfg);
     waitq_init(&m->work);
     waitq_init(&m->ended_q);
-    m->tick_ns = m->woke_ns = env_now_ns(m->env);
+    m->created_ns = m->tick_ns = m->woke_ns = env_now_ns(m->env);
+    if (m->cfg.stand_ins) absent_watch(m);
     register_subscribe(m->cfg.reg, chosen, m);
     timer_set(m->env, &m->tick, m->tick_ns + m->cfg.heartbeat_ns / 4, tick, m);
     env_spawn(m->env, "changes of the map", changer, m);
@@ -285,6 +325,7 @@ struct member *member_create(const struct member_config *c) {
 void co_member_destroy(struct member *m) {
     m->closing = true;
     timer_cancel(m->env, &m->tick);
+    hub_tell_deaths(m->cfg.hub, NULL);
     register_subscribe(m->cfg.reg, NULL, NULL);
     waitq_wake_all(m->env, &m->work);
     while (!m->ended) co_wait(m->env, &m->ended_q, "the last change of the map");
@@ -306,6 +347,11 @@ void member_phase_done(struct member *m, uint64_t epoch, uint32_t phase) {
     ASSERT(phase == m->phase && m->done == phase);
     m->done = phase + 1;
     heartbeat_send_all(m);
+    member_step(m);
+}
+
+void member_rebuilt(struct member *m) {
+    m->rebuilt = m->epoch != 0;
     member_step(m);
 }
 
@@ -346,7 +392,7 @@ void member_suspect_view(const struct member *m, uint8_t iom, struct member_view
     const struct heard *o = &m->heard[iom];
     if (iom == m->cfg.iom) {
         uint8_t flags = (uint8_t)((m->leaving ? HEART_LEAVING : 0) | (m->serving ? HEART_SERVING : 0) |
-                                  (self_ready(m) ? HEART_READY : 0));
+                                  (member_self_ready(m) ? HEART_READY : 0));
         *out = (struct member_view){MEMBER_ALIVE, stage_of(flags, m->epoch), 0, m->incarnation, m->done};
         return;
     }

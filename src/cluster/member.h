@@ -6,7 +6,10 @@
 //   stop (from any of these): the owner hardens what it holds, drops its instance, opens its store again (a new
 //   incarnation) and calls member_ready again
 //
-// In this version every member is needed: one that is lost stops the array until it is back.
+// Every member is needed: one that is lost stops the array until it is back, unless `stand_ins` allows to go on without
+// that one. Then the map of the next recovery says who is failed; the owner of its proxy hosts what answers for it. When
+// it is back, the array stops once more to take it in (returning, then rebuilding), and its owner says member_rebuilt
+// when nothing is lacking any more.
 #pragma once
 #include "cluster/register.h"
 
@@ -33,6 +36,8 @@ struct member_config {
     uint64_t ping_ns;         // 500 ms of silence: asked whether it is there
     uint64_t silence_ns;      // 1500 ms of silence: declared failed
     uint64_t lease_ns;        // 1000 ms
+    bool stand_ins;           // go on without one that is lost
+    uint64_t grace_ns;        // 5 s from member_create, if it has taken part in nothing since: nobody is left out before
     struct member_events events;
 };
 const char *member_config_fault(const struct member_config *c); // NULL, or which relation does not hold
@@ -43,6 +48,9 @@ void co_member_destroy(struct member *m);                       // no event foll
 // store was closed cleanly with nothing left unhardened). The hub greets under this incarnation from now on.
 void member_ready(struct member *m, uint64_t incarnation, bool clean);
 void member_phase_done(struct member *m, uint64_t epoch, uint32_t phase); // of an older epoch: ignored
+// This node, which the map calls rebuilding, has everything that is its own: it counts as up from the next map on, in
+// the same epoch. To be said again after a stop.
+void member_rebuilt(struct member *m);
 // May a request be answered now? Serving, and a majority of voters has confirmed this incarnation within a lease. To be
 // asked before each answer; false may be true again later without any event.
 bool member_may_serve(const struct member *m);

@@ -146,6 +146,7 @@ struct conn {            // the worlds embed it at offset 0 of theirs
     const struct net_events *events;
     void *ctx;           // the user's; may be changed at any time
     bool accepted;       // by a listener (else made by net_connect)
+    bool nobody;         // closed with ERR_REFUSED: no process holds that address, so who listened there is dead
 };
 struct net_events {
     void (*opened)(struct conn *c);                  // connected, or accepted (ctx = the listener's)

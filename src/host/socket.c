@@ -463,6 +463,8 @@ static err connect_address(struct host_conn *hc, const char *at, bool *connected
     int eno = 0;
     if (hc->fd < 0 || connect(hc->fd, sa, a.raw_len) != 0) eno = errno;
     if (dir_fd >= 0) close(dir_fd);
+    // The socket's file is there and no process has the socket. TCP refusals say less: a firewall may have spoken.
+    hc->conn.nobody = a.is_unix && eno == ECONNREFUSED;
     if (eno && eno != EINPROGRESS) return why_of(eno);
     *connected = !eno;
     set_options(hc);

@@ -33,12 +33,20 @@ void link_end(struct link *l, err why, bool close) {
     struct node_name who = l->who;
     bool greeted = l->greeted, tell = greeted && !path && l->role == LINK_DATA && !l->replaced;
     if (!path && who.kind == NODE_IOM && h->in[who.iom].link == l) h->in[who.iom].link = NULL;
+    bool look = greeted && !path && !l->replaced && who.kind == NODE_IOM && h->by_iom[who.iom];
     mem_free(h->env->mem, l);
+    if (look) peer_look(h->by_iom[who.iom]);
     if (path) path_lost(path, greeted, why);
     else if (tell && h->cfg.events.gone) h->cfg.events.gone(h->cfg.events.ctx, &who);
 }
 
-void link_closed(struct conn *c, err why) { link_end(c->ctx, why, false); }
+void link_closed(struct conn *c, err why) {
+    struct link *l = c->ctx;
+    struct path *path = l->path;
+    bool nobody = c->nobody && path;
+    link_end(l, why, false);
+    if (nobody && path->role == LINK_CAST) peer_is_nobody(path->peer);
+}
 
 // ---- what others send -----------------------------------------------------------------------------------------------
 static void link_garbage(struct link *l, struct msg *m) {
@@ -139,6 +147,7 @@ void hub_destroy(struct hub *h) {
     mem_free(h->env->mem, h);
 }
 
+void hub_tell_deaths(struct hub *h, const struct hub_deaths *d) { h->deaths = d ? *d : (struct hub_deaths){0}; }
 uint64_t hub_epoch(const struct hub *h) { return h->epoch; }
 
 void hub_set_epoch(struct hub *h, uint64_t epoch) {

@@ -63,6 +63,16 @@ void hub_set_epoch(struct hub *h, uint64_t epoch);     // when it changes: post 
 uint64_t hub_epoch(const struct hub *h);
 void hub_set_incarnation(struct hub *h, uint64_t incarnation); // greets anew: closes own connections
 
+// Who asks for deaths is told of them at once: when a connection from or to an IOM ends, the connection for casts is made again out of turn, and if it is refused in a
+// way that proves that nobody is there (struct conn, `nobody`), the incarnation that was known when the attempt began is dead. A newer one may live already.
+// Casts of the few milliseconds that this takes are kept for it.
+struct hub_deaths {
+    uint64_t (*known)(void *ctx, uint8_t iom);                   // the newest incarnation that can have listened by now; 0: none
+    void (*dead)(void *ctx, uint8_t iom, uint64_t incarnation);  // its process is gone
+    void *ctx;
+};
+void hub_tell_deaths(struct hub *h, const struct hub_deaths *d);   // NULL: no more
+
 // A remote IOM; connects when first used and again (with backoff, 5..200 ms) whenever it is lost and something waits to be sent.
 struct peer *hub_peer(struct hub *h, iom_id iom, const char *at);  // made once per iom and kept; `at` may change later
 struct peer *hub_peer_at(struct hub *h, const char *at);           // a tool that does not know whom it will meet
