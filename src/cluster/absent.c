@@ -110,10 +110,12 @@ static uint8_t not_up(const struct cluster_map *map) {
     return NO_IOM;
 }
 
+// Whatever its incarnation: it was perhaps admitted under this one and took no part, for it says READY, knowing a map
+// after that.
 uint8_t absent_back(const struct member *m, const struct cluster_map *map) {
     uint8_t i = not_up(map);
     if (!m->cfg.stand_ins || i == NO_IOM || map->iom[i].state != MAP_IOM_FAILED || !is_ready(m, map, i)) return NO_IOM;
-    if ((i == m->cfg.iom ? m->incarnation : m->heard[i].incarnation) <= map->iom[i].incarnation) return NO_IOM;
+    if (i == m->cfg.iom) return NO_IOM; // the others know when it tried last
     if (env_now_ns(m->env) < m->back.not_before_ns) return NO_IOM;
     for (uint8_t j = 0; j < map->ioms; j++)
         if (j != m->cfg.iom && !heartbeat_fresh(m, j)) return NO_IOM;

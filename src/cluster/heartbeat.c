@@ -171,6 +171,7 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
     struct heard *o = &m->heard[i];
     uint64_t incarnation = le64_get(h->incarnation);
     if (incarnation < o->incarnation) return;
+    bool missed = heartbeat_unheard(m) >> i & 1;
     o->at_ns = env_now_ns(m->env);
     o->incarnation = incarnation;
     if (msg->type == MSG_HEARTBEAT_ACK) {
@@ -185,5 +186,6 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
         answer(m, i, h);
     }
     spread_map(m, i, le64_get(h->map_version));
+    if (missed) heartbeat_send_all(m); // no epoch begins before all have heard that it is heard
     member_step(m);
 }

@@ -52,7 +52,7 @@ static bool is_member(const struct cluster_map *map, uint8_t i) { return map->io
 static const char *fault_of(const struct member *m, const struct cluster_map *map, uint8_t i) {
     const struct heard *o = &m->heard[i];
     uint64_t admitted = map->iom[i].incarnation;
-    if (!is_member(map, i)) return NULL;
+    if (!is_member(map, i) || !is_member(map, m->cfg.iom)) return NULL; // who is left out does not judge the others
     if (i == m->cfg.iom) {
         if (m->leaving) return "leaves";
         return m->opened && m->incarnation != admitted ? "has restarted" : NULL;
