@@ -32,6 +32,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
 // acknowledged (I7). NO_IOM: none.
 void rows_beside(struct rows *r, iom_id other);
 void rows_destroy(struct rows *r);       // drops memory; nothing is written (tasks of its own have been told to end and are awaited by co_rows_stop)
+void rows_cancel(struct rows *r);        // all that waits in rows ends with ERR_STOPPED, a phase of recovery too; co_rows_stop follows
 err co_rows_stop(struct rows *r, bool harden); // ends its tasks; an error: not all that was held is on disk; harden: then everything held is made durable as far as that needs nobody else (D: what is
                                                 // dirty, as UPDATEs; P: what it holds of each D, as HELD records), nothing is completed, no old place released
 

@@ -98,11 +98,15 @@ static void wake_everybody(struct rows *r) {
     row_slots_wake(r);
 }
 
-// model: STOP_DOWN
-err co_rows_stop(struct rows *r, bool harden) {
+void rows_cancel(struct rows *r) {
     r->stopping = true;
     row_deltas_abandon(r);
     wake_everybody(r);
+}
+
+// model: STOP_DOWN
+err co_rows_stop(struct rows *r, bool harden) {
+    rows_cancel(r);
     while (r->tasks > 0 || r->inside > 0) co_wait(r->env, &r->stop_q, "rows: stopping");
     if (!harden || r->broken != OK) return r->broken;
     err e = co_hold(r, false);
