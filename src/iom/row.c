@@ -145,6 +145,7 @@ err co_row_object_load(struct object *o) {
         o->stored = count >= o->truncates;
         o->truncates = MAX(o->truncates, count);
         o->gone = o->gone || (le32_get(v.flags) & ROW_CNODE2_GONE);
+        o->asks = o->asks || (le32_get(v.flags) & ROW_CNODE2_ASKS);
     }
     o->loaded = true;
     return OK;

@@ -68,9 +68,9 @@ void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, M
 MUST_USE err co_rows_recover(struct rows *r, uint32_t phase);  // 0 .. ROWS_RECOVERY_PHASES-1; after the last all is settled and durable
 
 // ---- the return of one that was away (catch_up.c), between its stand-in's end and service
-MUST_USE err co_rows_forget_unsettled(struct rows *r); // its own updates and what it held: decided without it. Remembers their segments
+MUST_USE err co_rows_unsettled(struct rows *r); // its own updates were decided without it: remembers their segments
 MUST_USE err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len); // a CNODE2 or CHUNK of the stand-in; ERR_FORMAT
-MUST_USE err co_rows_recheck(struct rows *r);          // the segments remembered
+MUST_USE err co_rows_recheck(struct rows *r);   // the segments remembered; then its own updates, and what it held, go
 // ---- building what is missing (row_missing.c)
 MUST_USE err co_rows_missing_count(struct rows *r);    // of the records: for progress, before building
 MUST_USE err co_rows_build(struct rows *r);            // all of it, beside service; what is not to be had is told and left

@@ -57,6 +57,7 @@ static_assert(sizeof(struct row_chunk) + 8 * (10 + 15 * 6) <= RECORD_BYTES_ATOMI
 static_assert(sizeof(struct row_update) + 16 * 10 + ROW_PARTS_MAX * 8 <= RECORD_BYTES_ATOMIC, "UPDATE");
 
 #define ROW_CNODE2_GONE 1u // of a stand-in: the object was deleted
+#define ROW_CNODE2_ASKS 2u // it was cut while this IOM was away, and its segments have not all been asked for
 struct row_cnode2 { struct wire_map map; le32 truncates; le32 flags; };
 static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
 

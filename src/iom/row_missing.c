@@ -135,35 +135,43 @@ static err co_commit(struct batch *b) {
     return co_batch_commit(b, &at);
 }
 
-// Unprotected objects have no other copy: what is on disk of them is completed as ever.
-static err co_forget_one(struct rows *r, struct key k, const struct update *u) {
-    struct object *o;
-    err e = co_resolve_object(r, handle_at(key_id(&k)), &o);
-    if (e != OK) return e;
-    bool alone = !geo_has_parity(&o->map);
-    row_object_unpin(o);
-    if (alone) return co_resolve_finish_alone(r, handle_at(key_id(&k)), key_number(&k), u);
-    struct batch *b = batch_new(r->store);
-    row_batch_free(b, u->spot, u->rows);
-    batch_del(b, r->tree, &k);
-    e = co_commit(b);
-    if (e == OK && !(key_number(&k) & ROW_KEY_HELD)) remember(r, handle_at(key_id(&k)), key_number(&k) & ROW_KEY_SEG);
-    return e;
-}
-
-err co_rows_forget_unsettled(struct rows *r) {
+static err co_each_update(struct rows *r, err (*co_fn)(struct rows *r, struct key k, const struct update *u)) {
     struct key k = {{KIND_UPDATE}};
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
-    row_recheck_forget(r);
     for (;; k = key_next(k)) {
         struct update u;
         err e = co_tree_seek(r->store, r->tree, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_UPDATE)) return OK;
         if (e == OK) e = row_update_decode(&u, val, len);
-        if (e == OK) e = co_forget_one(r, k, &u);
+        if (e == OK) e = co_fn(r, k, &u);
         if (e != OK) return e;
     }
+}
+
+// Unprotected objects have no other copy: what is on disk of them is completed as ever.
+static err co_unsettled_one(struct rows *r, struct key k, const struct update *u) {
+    struct object *o;
+    struct handle h = handle_at(key_id(&k));
+    err e = co_resolve_object(r, h, &o);
+    if (e != OK) return e;
+    bool alone = !geo_has_parity(&o->map);
+    row_object_unpin(o);
+    if (alone) return co_resolve_finish_alone(r, h, key_number(&k), u);
+    if (!(key_number(&k) & ROW_KEY_HELD)) remember(r, h, key_number(&k) & ROW_KEY_SEG);
+    return OK;
+}
+
+err co_rows_unsettled(struct rows *r) {
+    row_recheck_forget(r);
+    return co_each_update(r, co_unsettled_one);
+}
+
+static err co_forget_one(struct rows *r, struct key k, const struct update *u) {
+    struct batch *b = batch_new(r->store);
+    row_batch_free(b, u->spot, u->rows);
+    batch_del(b, r->tree, &k);
+    return co_commit(b);
 }
 
 // ---- the return: an object of which nothing here counts ---------------------------------------------------------------
@@ -185,6 +193,7 @@ static err co_segs_there(struct rows *r, struct object *o, iom_id of, uint64_t *
 
 static err co_remember_all(struct rows *r, struct object *o) {
     err e = OK;
+    remember(r, o->h, 0);
     for (uint8_t i = 0; i < o->map.span && e == OK; i++) {
         uint64_t from = 0;
         iom_id of = refmap_member(&o->map, i);
@@ -222,9 +231,10 @@ static err co_missed_object(struct rows *r, struct handle h, const struct row_cn
     if (le32_get(v->flags) & ROW_CNODE2_GONE) return co_rows_discard(r, h, &map, 0, count, true);
     struct object *o = row_object(r, h, &map);
     e = co_row_object_load(o);
-    bool cut = e == OK && o->stored && count > o->truncates;
+    bool cut = e == OK && o->stored && (o->asks || count > o->truncates);
     if (cut) {
-        e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
+        o->asks = true; // put with the discard, until its segments have been asked for: a power cut between the two begins again
+        if (count > o->truncates) e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
         if (e == OK) e = co_remember_all(r, o);
     } else if (e == OK && !o->stored) {
         struct batch *b = batch_new(r->store);
@@ -292,12 +302,30 @@ static err co_recheck(struct rows *r, struct seg *s, const void *val, uint32_t l
     return e;
 }
 
+// Journal order makes the rest sound: what marks a segment for its recheck goes after all that the recheck has put.
+static err co_asked(struct rows *r, struct handle h) {
+    struct object *o;
+    err e = co_resolve_object(r, h, &o);
+    if (e == ERR_FORMAT) return OK; // it has gone
+    if (e != OK) return e;
+    if (o->asks) {
+        struct batch *b = batch_new(r->store);
+        o->asks = false;
+        row_batch_cnode2(b, o);
+        e = co_commit(b);
+    }
+    row_object_unpin(o);
+    return e;
+}
+
 err co_rows_recheck(struct rows *r) {
     err e = OK;
     LIST_FOR(&r->recheck, n) {
         const struct recheck *x = LIST_ENTRY(n, struct recheck, node);
         if (e == OK) e = co_with_seg(r, x->h, x->seg, NULL, 0, co_recheck);
     }
+    LIST_FOR(&r->recheck, n) if (e == OK) e = co_asked(r, LIST_ENTRY(n, struct recheck, node)->h);
+    if (e == OK) e = co_each_update(r, co_forget_one);
     if (e == OK) row_recheck_forget(r);
     return e;
 }

@@ -33,6 +33,7 @@ struct object {
     bool loaded;        // CNODE2 has been looked for
     bool stored;        // CNODE2 is in the tree with this count
     bool gone;          // deleted: nothing is taken for it any more
+    bool asks;          // it was cut while this IOM was away, and its segments have not all been asked for (row_missing.c)
     bool sweeping;      // records of segments >= sweep_from are being deleted
     bool cut_open;      // discarded from, not zeroed yet: what is dirty may reach beyond the cut, and its end is not to be asked for
     bool asking_end;    // a task asks the starter for a durable end
