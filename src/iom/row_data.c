@@ -446,7 +446,7 @@ static err co_zero_seg(struct dseg *d, uint32_t off, uint32_t len, uint64_t end,
 err co_row_zero(struct object *o, uint64_t seg, uint64_t off, uint64_t len, struct waitlist *settle) {
     struct rows *r = o->r;
     uint8_t pos = refmap_position(&o->map, r->self), k = pos == NO_IOM ? GEO_NOTHING : geo_role(&o->map, geo_seg_stripe(&o->map, seg), pos);
-    if (k >= GEO_PARITY || (r->cfg.stand_in && !geo_has_parity(&o->map))) return OK; // a stand-in has nothing of what has no other copy
+    if (k >= GEO_PARITY) return OK;
     uint64_t first = geo_offset(&o->map, seg, k, 0), seg_bytes = geo_seg_blocks(&o->map) * BLOCK_BYTES, end = off + len;
     uint64_t from = MAX(first, off), to = MIN(first + seg_bytes, end);
     if (from >= to) return OK;

@@ -61,6 +61,9 @@ static_assert(sizeof(struct row_update) + 16 * 10 + ROW_PARTS_MAX * 8 <= RECORD_
 struct row_cnode2 { struct wire_map map; le32 truncates; le32 flags; };
 static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
 
+// KIND_CUT: the lowest segment that was discarded, the lowest byte of the object that was zeroed. All ones: none.
+struct row_cut_record { le64 seg, off; le32 truncates, reserved; }; // truncates: the count by then
+
 // ---- posts ----------------------------------------------------------------------------------------------------------
 // D -> P. The payload is old xor new of [off, off + len) of D's part of the segment.
 struct row_delta {

@@ -231,7 +231,7 @@ static err co_missed_object(struct rows *r, struct handle h, const struct row_cn
     if (le32_get(v->flags) & ROW_CNODE2_GONE) return co_rows_discard(r, h, &map, 0, count, true);
     struct object *o = row_object(r, h, &map);
     e = co_row_object_load(o);
-    bool cut = e == OK && o->stored && (o->asks || count > o->truncates);
+    bool cut = e == OK && o->stored && geo_has_parity(&map) && (o->asks || count > o->truncates);
     if (cut) {
         o->asks = true; // put with the discard, until its segments have been asked for: a power cut between the two begins again
         if (count > o->truncates) e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
@@ -286,8 +286,41 @@ static err co_with_seg(struct rows *r, struct handle h, uint64_t n, const void *
     return e;
 }
 
+// Objects without protection: what is here stays, but for what was cut.
+err co_row_note_cut(struct object *o, uint64_t seg, uint64_t off) {
+    struct rows *r = o->r;
+    struct row_cut_record v = {le64_of(seg), le64_of(off), le32_of(o->truncates), le32_of(0)}, had;
+    uint32_t len;
+    struct key k = row_key(KIND_CUT, o->h, 0);
+    err e = co_tree_get(r->store, r->tree, &k, &had, sizeof had, &len);
+    if (e != OK && e != ERR_NOENT) return e;
+    if (e == OK && len == sizeof had) {
+        v.seg = le64_of(MIN(seg, le64_get(had.seg)));
+        v.off = le64_of(MIN(off, le64_get(had.off)));
+    }
+    struct batch *b = batch_new(r->store);
+    row_batch_cnode2(b, o);
+    batch_put(b, r->tree, &k, &v, sizeof v);
+    e = co_commit(b);
+    return e == OK ? co_store_sync(r->store, store_now(r->store)) : e;
+}
+
+static err co_missed_cut(struct rows *r, struct handle h, const struct row_cut_record *v) {
+    struct object *o;
+    err e = co_resolve_object(r, h, &o);
+    if (e == ERR_FORMAT) return OK; // nothing of it is here
+    if (e != OK) return e;
+    uint64_t off = le64_get(v->off);
+    uint32_t count = le32_get(v->truncates);
+    e = co_rows_discard(r, h, &o->map, MIN(le64_get(v->seg), ROW_KEY_SEG), count, false);
+    if (e == OK && off != UINT64_MAX) e = co_rows_zero(r, h, &o->map, off, OBJECT_BYTES_MAX - off, count);
+    row_object_unpin(o);
+    return e;
+}
+
 err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len) {
     struct handle h = handle_at(key_id(k));
+    if (key_kind(k) == KIND_CUT) return len == sizeof(struct row_cut_record) ? co_missed_cut(r, h, val) : ERR_FORMAT;
     if (key_kind(k) == KIND_CNODE2) return len == sizeof(struct row_cnode2) ? co_missed_object(r, h, val) : ERR_FORMAT;
     if (key_kind(k) == KIND_CHUNK) return co_with_seg(r, h, key_number(k), val, len, co_missed_chunk);
     return key_kind(k) == KIND_UPDATE ? ERR_FORMAT : OK; // nothing is unsettled any more

@@ -253,6 +253,7 @@ bool row_asks(const struct seg *s);                          // no record does n
 struct seg *row_seg_of(struct object *o, uint64_t n); // this IOM's part of it, pinned; NULL: it has none
 row_mask row_missing(const struct spot *spot, row_mask rows); // of these
 void row_recheck_forget(struct rows *r);
+MUST_USE err co_row_note_cut(struct object *o, uint64_t seg, uint64_t off); // at a stand-in: of an object that it has nothing of
 MUST_USE err co_row_ask_versions(struct seg *s);             // of a segment without a record: fills it in, unless another has loaded it meanwhile
 
 // row_io.c
