@@ -6,9 +6,9 @@
 //   its process is gone           the hub was refused where it listened (absent_watch), or its store's lock was taken
 //   or it is lost and fenced      lost: not heard for silence_ns; or heard but, for silence_ns after the stop, not
 //                                 knowing of it (it does not hear us), or not heard by another, or not hearing another
-//                                 fenced: it is ready, and knows of the stop (it serves nothing); or an incarnation later
-//                                 than the admitted one was heard (that one is closed); or a majority of voters is
-//                                 quiet about it (heartbeat.c)
+//                                 fenced: it is ready, and knows of the stop (it serves nothing); or an incarnation
+//                                 later than the admitted one was heard (that one is closed); or a majority of voters
+//                                 is quiet about it (heartbeat.c)
 //
 // Everybody says in its heartbeats whom it does not hear. As long as one member does not hear another no epoch begins
 // with both, for it would end as soon as that one has been silent too long.
@@ -147,8 +147,7 @@ static uint64_t known_incarnation(void *ctx, uint8_t i) {
 
 static void found_dead(void *ctx, uint8_t i, uint64_t incarnation) {
     struct member *m = ctx;
-    if (m->heard[i].dead < incarnation)
-        LOG(m->env, TRACE_INFO, "IOM %u is dead: nobody is where it listened", i);
+    if (m->heard[i].dead < incarnation) LOG(m->env, TRACE_INFO, "IOM %u is dead: nobody is where it listened", i);
     member_proven_dead(m, i, incarnation);
 }
 
