@@ -204,7 +204,8 @@ static void look_for_change(struct member *m) {
 // ---- following the map ----------------------------------------------------------------------------------------------
 static bool admits_us(const struct member *m, const struct cluster_map *map) {
     const struct map_iom *us = &map->iom[m->cfg.iom];
-    return map->state != ARRAY_STOPPED && is_member(map, m->cfg.iom) && us->incarnation == m->incarnation && !memcmp(us->store, m->cfg.store, 16);
+    return map->state != ARRAY_STOPPED && us->state != MAP_IOM_FAILED && us->incarnation == m->incarnation &&
+           !memcmp(us->store, m->cfg.store, 16);
 }
 
 static void stop(struct member *m, const struct cluster_map *map) {

@@ -87,12 +87,15 @@ static void every(void (*story)(void)) {
 }
 
 // ---- he dies --------------------------------------------------------------------------------------------------------
-static void recovers_without(uint64_t limit_ns) {
+static void recovers_from(uint64_t limit_ns) {
     uint64_t t = world_now_ns(w);
     run_until(not_recovering, limit_ns, "a recovery without it");
     note_time(t);
-    const struct cluster_map *map = newest_map();
-    same(map->iom[out->iom].state, MAP_IOM_FAILED, "its state");
+    same(newest_map()->iom[out->iom].state, MAP_IOM_FAILED, "its state");
+}
+
+static void recovers_without(uint64_t limit_ns) {
+    recovers_from(limit_ns);
     run_until(others_wait, MSEC(300), "the others serve");
 }
 
@@ -259,6 +262,29 @@ static void one_has_its_lease(void **state) {
     assert_in_range(leased, SEEDS / 4, SEEDS);
 }
 
+// A voter that was quiet about him, and had not accepted the stop, loses its memory: it hears only him, and what it has
+// on disk says that he is admitted. Another one's answer from before the stop still counts for him.
+static void cut(int from, int to) { world_cut_link(toy[from].node, toy[to].node, true); }
+static void story_forgets(void) {
+    out = &toy[3]; // no voter; 0, 1, 2 are
+    cut(3, 0);
+    cut(3, 2);
+    run_ms(1200 + world_random_below(w, 150)); // 1 alone confirms him
+    world_isolate(out->node);
+    struct world_disk *d = world_disk_find(w, toy[2].disk);
+    world_disk_hang(d, true); // 2 learns what is chosen, and accepts nothing
+    recovers_from(MSEC(1500));
+    toy_kill(&toy[2], true);
+    world_disk_hang(d, false);
+    world_isolate(toy[2].node);
+    toy_start(&toy[2]);
+    world_heal_link(toy[2].node, toy[3].node);
+    run_ms(900);
+    world_heal_all(w);
+    run_until(not_whole, SEC(10), "all are up");
+}
+static void a_voter_forgets(void **state) { every(story_forgets); }
+
 // ---- a start with one missing ---------------------------------------------------------------------------------------
 static void start_others(uint64_t within_ns) {
     for (int i = 0; i < IOMS; i++)
@@ -406,6 +432,7 @@ int main(void) {
         cmocka_unit_test(one_is_deaf),
         cmocka_unit_test(two_do_not_hear_each_other),
         cmocka_unit_test(one_has_its_lease),
+        cmocka_unit_test(a_voter_forgets),
         cmocka_unit_test(grace_at_a_cold_start),
         cmocka_unit_test(all_crash_and_one_stays_away),
         cmocka_unit_test(a_second_one_stops_the_array),
