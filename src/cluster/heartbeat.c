@@ -65,13 +65,24 @@ void heartbeat_send_all(struct member *m) {
     for (uint8_t i = 0; i < address_map(m)->ioms; i++) send_heartbeat(m, i, 0);
 }
 
+bool heartbeat_was_away(const struct member *m, uint64_t now_ns) {
+    return now_ns - m->tick_ns > 3 * m->cfg.heartbeat_ns;
+}
+
+// Whatever comes first after a sleep, before the next tick has noted it, finds nobody silent.
+static bool judges_nobody(const struct member *m, uint64_t now_ns) {
+    return m->cfg.stand_ins && heartbeat_was_away(m, now_ns);
+}
+
 uint64_t heartbeat_silent_ns(const struct member *m, uint8_t iom, uint64_t now_ns) {
     uint64_t from = MAX(m->heard[iom].at_ns, MAX(m->known_ns, m->woke_ns));
+    if (judges_nobody(m, now_ns)) return 0;
     return now_ns > from ? now_ns - from : 0;
 }
 
 uint64_t heartbeat_unheard_ns(const struct member *m, uint8_t iom, uint64_t now_ns) {
     uint64_t from = MAX(m->heard[iom].at_ns, MAX(m->created_ns, m->woke_ns));
+    if (judges_nobody(m, now_ns)) return 0;
     return now_ns > from ? now_ns - from : 0;
 }
 

@@ -64,6 +64,7 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
 void heartbeat_ping_quiet(struct member *m);
 void heartbeat_forget_leases(struct member *m);
 bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns);
+bool heartbeat_was_away(const struct member *m, uint64_t now_ns); // since the last tick: a sleep, or a turn far too long
 bool heartbeat_fresh(const struct member *m, uint8_t iom);       // heard lately, and not known to be dead
 // How long it is not heard, whatever the epoch: of what we could have heard.
 uint64_t heartbeat_unheard_ns(const struct member *m, uint8_t iom, uint64_t now_ns);

@@ -163,6 +163,17 @@ static void one_sleeps(void **state) {
     tell_time("paused");
 }
 
+// A machine that was suspended: all were away, nobody is left out.
+static void story_all_asleep(void) {
+    for (int i = 0; i < IOMS; i++) node_pause(toy[i].node);
+    run_ms(60000);
+    for (int i = 0; i < IOMS; i++) node_resume(toy[i].node);
+    run_until(not_all_serve, SEC(1), "all serve");
+    run_ms(3000);
+    same(newest_map()->epoch, 2, "the epoch");
+}
+static void all_sleep(void **state) { every(story_all_asleep); }
+
 // Wakes at any moment of its own leaving out.
 static void story_dozes(void) {
     node_pause(out->node);
@@ -426,6 +437,7 @@ int main(void) {
         cmocka_unit_test(one_loses_power),
         cmocka_unit_test(one_restarts_at_once),
         cmocka_unit_test(one_sleeps),
+        cmocka_unit_test(all_sleep),
         cmocka_unit_test(one_dozes),
         cmocka_unit_test(one_is_cut_off),
         cmocka_unit_test(one_is_mute),
