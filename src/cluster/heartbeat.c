@@ -62,6 +62,7 @@ static void send_heartbeat(struct member *m, uint8_t iom, uint8_t more) {
 
 void heartbeat_send_all(struct member *m) {
     m->beat_ns = env_now_ns(m->env);
+    m->quiet_told = heartbeat_quiet(m);
     for (uint8_t i = 0; i < address_map(m)->ioms; i++) send_heartbeat(m, i, 0);
 }
 

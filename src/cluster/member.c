@@ -278,7 +278,8 @@ static void tick(void *arg) {
     if (heartbeat_was_away(m, now)) m->woke_ns = now; // we were away, not they
     m->tick_ns = now;
     timer_set(m->env, &m->tick, now + m->cfg.heartbeat_ns / 4, tick, m);
-    if (now - m->beat_ns >= m->cfg.heartbeat_ns) {
+    bool waited_for = member_self_ready(m) && heartbeat_quiet(m) != m->quiet_told; // somebody is fenced a little sooner
+    if (waited_for || now - m->beat_ns >= m->cfg.heartbeat_ns) {
         heartbeat_send_all(m);
         heartbeat_ping_quiet(m);
     }

@@ -51,6 +51,7 @@ struct member {
     bool serving;
     uint64_t known_epoch, known_ns; // epoch of the newest map, and since when we know it: silence counts from there
     uint64_t beat_ns, tick_ns, woke_ns;
+    uint16_t quiet_told;     // with the last heartbeat
     struct timer tick;
     // changes of the map: one task, one change at a time
     struct waitq work, ended_q;
