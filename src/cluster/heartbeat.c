@@ -184,7 +184,9 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
     uint64_t incarnation = le64_get(h->incarnation);
     if (incarnation < o->incarnation) return;
     bool missed = heartbeat_unheard(m) >> i & 1;
-    o->at_ns = env_now_ns(m->env);
+    uint64_t now = env_now_ns(m->env);
+    if (!o->at_ns || now - o->at_ns >= m->cfg.ping_ns) o->since_ns = now;
+    o->at_ns = now;
     o->incarnation = incarnation;
     if (msg->type == MSG_HEARTBEAT_ACK) {
         take_answer(m, i, h);

@@ -25,6 +25,7 @@ _Static_assert(sizeof(struct heartbeat) == 80, "a heartbeat on the wire");
 
 struct heard { // of one other IOM, what it said last
     uint64_t at_ns;          // 0: never
+    uint64_t since_ns;       // without a break of ping_ns
     uint64_t incarnation, epoch;
     uint32_t phases_done;
     uint8_t flags;

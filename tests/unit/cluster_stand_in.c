@@ -217,7 +217,7 @@ static void one_is_mute(void **state) {
 // Heard, and hears nobody: the others have to be told by it, and then wait whether it has heard them.
 static void story_deaf(void) {
     cut_one_way(false);
-    recovers_without(MSEC(1500) + MSEC(1800));
+    recovers_without(MSEC(1500) + MSEC(1300));
     run_ms(world_random_below(w, 1000));
     world_heal_all(w);
     comes_back();
@@ -232,7 +232,7 @@ static void story_pair(void) {
     struct toy *o = &toy[(out->iom + 1 + world_random_below(w, IOMS - 1)) % IOMS];
     world_cut_link(out->node, o->node, world_chance(w, 500000));
     uint64_t t = world_now_ns(w);
-    run_until(not_recovering, MSEC(1500) + MSEC(1800), "a recovery without one of them");
+    run_until(not_recovering, MSEC(1500) + MSEC(1200), "a recovery without one of them");
     note_time(t);
     if (newest_map()->iom[o->iom].state == MAP_IOM_FAILED) out = o;
     same(newest_map()->iom[out->iom].state, MAP_IOM_FAILED, "its state");
