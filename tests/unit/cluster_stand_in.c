@@ -87,12 +87,15 @@ static void every(void (*story)(void)) {
 }
 
 // ---- he dies --------------------------------------------------------------------------------------------------------
-static void recovers_without(uint64_t limit_ns) {
+static void recovers_from(uint64_t limit_ns) {
     uint64_t t = world_now_ns(w);
     run_until(not_recovering, limit_ns, "a recovery without it");
     note_time(t);
-    const struct cluster_map *map = newest_map();
-    same(map->iom[out->iom].state, MAP_IOM_FAILED, "its state");
+    same(newest_map()->iom[out->iom].state, MAP_IOM_FAILED, "its state");
+}
+
+static void recovers_without(uint64_t limit_ns) {
+    recovers_from(limit_ns);
     run_until(others_wait, MSEC(300), "the others serve");
 }
 
@@ -160,6 +163,17 @@ static void one_sleeps(void **state) {
     tell_time("paused");
 }
 
+// A machine that was suspended: all were away, nobody is left out.
+static void story_all_asleep(void) {
+    for (int i = 0; i < IOMS; i++) node_pause(toy[i].node);
+    run_ms(60000);
+    for (int i = 0; i < IOMS; i++) node_resume(toy[i].node);
+    run_until(not_all_serve, SEC(1), "all serve");
+    run_ms(3000);
+    same(newest_map()->epoch, 2, "the epoch");
+}
+static void all_sleep(void **state) { every(story_all_asleep); }
+
 // Wakes at any moment of its own leaving out.
 static void story_dozes(void) {
     node_pause(out->node);
@@ -203,7 +217,7 @@ static void one_is_mute(void **state) {
 // Heard, and hears nobody: the others have to be told by it, and then wait whether it has heard them.
 static void story_deaf(void) {
     cut_one_way(false);
-    recovers_without(MSEC(1500) + MSEC(1800));
+    recovers_without(MSEC(1500) + MSEC(1300));
     run_ms(world_random_below(w, 1000));
     world_heal_all(w);
     comes_back();
@@ -218,7 +232,7 @@ static void story_pair(void) {
     struct toy *o = &toy[(out->iom + 1 + world_random_below(w, IOMS - 1)) % IOMS];
     world_cut_link(out->node, o->node, world_chance(w, 500000));
     uint64_t t = world_now_ns(w);
-    run_until(not_recovering, MSEC(1500) + MSEC(1800), "a recovery without one of them");
+    run_until(not_recovering, MSEC(1500) + MSEC(1200), "a recovery without one of them");
     note_time(t);
     if (newest_map()->iom[o->iom].state == MAP_IOM_FAILED) out = o;
     same(newest_map()->iom[out->iom].state, MAP_IOM_FAILED, "its state");
@@ -258,6 +272,29 @@ static void one_has_its_lease(void **state) {
     tell_time("cut off with its lease");
     assert_in_range(leased, SEEDS / 4, SEEDS);
 }
+
+// A voter that was quiet about him, and had not accepted the stop, loses its memory: it hears only him, and what it has
+// on disk says that he is admitted. Another one's answer from before the stop still counts for him.
+static void cut(int from, int to) { world_cut_link(toy[from].node, toy[to].node, true); }
+static void story_forgets(void) {
+    out = &toy[3]; // no voter; 0, 1, 2 are
+    cut(3, 0);
+    cut(3, 2);
+    run_ms(1200 + world_random_below(w, 150)); // 1 alone confirms him
+    world_isolate(out->node);
+    struct world_disk *d = world_disk_find(w, toy[2].disk);
+    world_disk_hang(d, true); // 2 learns what is chosen, and accepts nothing
+    recovers_from(MSEC(1500));
+    toy_kill(&toy[2], true);
+    world_disk_hang(d, false);
+    world_isolate(toy[2].node);
+    toy_start(&toy[2]);
+    world_heal_link(toy[2].node, toy[3].node);
+    run_ms(900);
+    world_heal_all(w);
+    run_until(not_whole, SEC(10), "all are up");
+}
+static void a_voter_forgets(void **state) { every(story_forgets); }
 
 // ---- a start with one missing ---------------------------------------------------------------------------------------
 static void start_others(uint64_t within_ns) {
@@ -400,12 +437,14 @@ int main(void) {
         cmocka_unit_test(one_loses_power),
         cmocka_unit_test(one_restarts_at_once),
         cmocka_unit_test(one_sleeps),
+        cmocka_unit_test(all_sleep),
         cmocka_unit_test(one_dozes),
         cmocka_unit_test(one_is_cut_off),
         cmocka_unit_test(one_is_mute),
         cmocka_unit_test(one_is_deaf),
         cmocka_unit_test(two_do_not_hear_each_other),
         cmocka_unit_test(one_has_its_lease),
+        cmocka_unit_test(a_voter_forgets),
         cmocka_unit_test(grace_at_a_cold_start),
         cmocka_unit_test(all_crash_and_one_stays_away),
         cmocka_unit_test(a_second_one_stops_the_array),

@@ -119,7 +119,8 @@ static void toy_main(void *arg) {
         .env = e, .hub = t->hub, .iom = t->iom, .storage = {co_story_read, co_story_write, &t->blocks}};
     memcpy(rc.store, first.iom[t->iom].store, 16);
     ASSERT(co_register_open(&rc, &t->reg) == OK);
-    struct member_config mc = {.env = e, .hub = t->hub, .reg = t->reg, .iom = t->iom, .phases = PHASES, .stand_ins = stand_ins,
+    struct member_config mc = {.env = e, .hub = t->hub, .reg = t->reg, .iom = t->iom, .phases = PHASES,
+                               .stand_ins = stand_ins,
                                .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .ctx = t}};
     memcpy(mc.store, first.iom[t->iom].store, 16);
     t->member = member_create(&mc);
