@@ -202,8 +202,7 @@ static void port_post(void *ctx, iom_id to, struct msg *m) {
     ASSERT(to.n != n->i && to.n < NODES);
     conn_send(n->out[to.n], m);
 }
-static err port_call(void *ctx, iom_id to, struct msg *req, struct msg **reply) {
-    struct iom *n = ctx;
+static err port_ask(struct iom *n, iom_id to, struct msg *req, struct msg **reply) {
     struct net_call call = {.xid = ++n->xid};
     waitq_init(&call.q);
     list_push_back(&n->calls, &call.node);
@@ -217,6 +216,13 @@ static err port_call(void *ctx, iom_id to, struct msg *req, struct msg **reply) 
     err e = (err)le32_get(((struct envelope *)(void *)call.reply->body)->result);
     *reply = e == OK ? call.reply : NULL;
     if (e != OK) msg_free(call.reply);
+    return e;
+}
+static err port_call(void *ctx, iom_id to, struct msg *req, struct msg **reply) { // as iom_port.c: while only the other has stopped it is asked again
+    struct iom *n = ctx;
+    err e;
+    while ((e = port_ask(n, to, msg_copy(n->env->mem, req, false), reply)) == ERR_STOPPED && n->rows) co_sleep_until(n->env, env_now_ns(n->env) + USEC(100), "call again");
+    msg_free(req);
     return e;
 }
 static err port_end(void *ctx, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) {
@@ -673,7 +679,7 @@ static void rot_live(struct sim *s) {
     free(v.at);
     if (!at || !toy_settled(t, at)) return;
     toy_rot(t, at);
-    if (s->trace) printf("block %llu of IOM %u rots\n", (unsigned long long)at, iom);
+    if (s->trace) printf("%.6f block %llu of IOM %u rots\n", (double)world_now_ns(s->world) / 1e9, (unsigned long long)at, iom);
     s->rotted[s->rotted_len++] = (struct rotted){iom, at, store_crc_block(toy_block(t, at))};
     rotted_live++;
 }

@@ -316,7 +316,7 @@ err co_batch_commit(struct batch *b, lsn *at) {
     struct toy *t = s->t;
     co_hang(s);
     if (rnd(t) % 8 == 0) co_yield(s->env);
-    if (rnd(t) % 32 == 0) co_sleep_until(s->env, env_now_ns(s->env) + rnd(t) % USEC(500), "toy commit"); // as the real one for pages or journal
+    if (rnd(t) % (t->o.slow > 1 ? 4 : 32) == 0) co_sleep_until(s->env, env_now_ns(s->env) + rnd(t) % USEC(500), "toy commit"); // as the real one for pages or journal
     co_hang(s);
     if (t->log_len == t->log_cap) t->log = realloc(t->log, (t->log_cap = t->log_cap ? 2 * t->log_cap : 16) * sizeof t->log[0]);
     struct log_batch *l = &t->log[t->log_len++];
