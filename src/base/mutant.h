@@ -33,6 +33,7 @@
     X(END, "ends", "blocks harden beyond the durable end")                                                             \
     X(CUT, "cuts", "what was said before a discard is taken after it")                                                 \
     X(GATHER, "gather", "members are asked for what P has by then, not for what the parity that it read includes")     \
+    X(HOLD, "gather", "a row that goes on each time is gathered for ever")                                             \
     X(BELIEVE, "mend", "a rebuilt block is taken whatever its checksum says")                                          \
     X(PUTTING, "mend", "a mended CHUNK and a settled one are put at the same time")
 

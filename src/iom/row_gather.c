@@ -121,11 +121,11 @@ err co_row_gather_here(struct pseg *p, uint8_t but, row_mask rows, struct gather
     *g = (struct gathered){.buf = buf_new(r->env->mem, ROWS_MAX * BLOCK_BYTES)};
     for (unsigned attempt = 0; left && e == OK; attempt++) {
         if (attempt) co_wait_until(r->env, &p->s.q, env_now_ns(r->env) + PAUSE_NS, "row gather: the row goes on");
-        if (attempt == HOLD_AFTER) p->holds++;
+        if (attempt == HOLD_AFTER && !mutant(MUTANT_HOLD)) p->holds++;
         if (r->stopping) e = ERR_STOPPED;
         else if (p->s.dead) e = ERR_TRUNCATED;
         else e = co_attempt(p, but, &left, versions, g);
-        if (attempt >= HOLD_AFTER && (!left || e != OK)) row_p_release(p);
+        if (attempt >= HOLD_AFTER && (!left || e != OK) && !mutant(MUTANT_HOLD)) row_p_release(p);
     }
     mem_free(r->env->mem, versions);
     if (e != OK) gathered_free(g);

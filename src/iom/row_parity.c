@@ -352,8 +352,7 @@ static void place_formed(struct pseg *p, struct update *u, struct runs *runs, st
     }
     row_batch_update(p->s.r, batch, p->s.o->h, p->s.n, u);
     if (mutant(MUTANT_I2)) row_batch_free(batch, p->s.spot, u->rows);
-    if (!p->s.o->stored) row_batch_cnode2(batch, p->s.o);
-    p->s.o->stored = true;
+    row_batch_stored(batch, &p->s);
 }
 
 static bool old_parity_is_here(const struct pseg *p, row_mask rows) {
@@ -402,6 +401,7 @@ static err co_harden(struct round *v) {
     batch_urgent(batch);
     lsn at;
     e = co_batch_commit(batch, &at);
+    for (uint32_t i = 0; i < v->len && e == OK; i++) row_stored(&v->p[i]->s);
     if (e == OK) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK) e = co_store_sync(r->store, store_now(r->store));
     row_writes_free(r, &w);

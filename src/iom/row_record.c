@@ -186,6 +186,16 @@ void row_batch_cnode2(struct batch *b, struct object *o) {
     batch_put(b, o->r->tree, &k, &v, sizeof v);
 }
 
+void row_batch_stored(struct batch *b, struct seg *s) {
+    s->storing = s->o->stored ? 0 : s->o->truncates + 1;
+    if (s->storing) row_batch_cnode2(b, s->o);
+}
+
+void row_stored(struct seg *s) {
+    if (s->storing == s->o->truncates + 1) s->o->stored = true;
+    s->storing = 0;
+}
+
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows) {
     uint64_t at = 0;
     uint32_t len = 0;

@@ -61,6 +61,7 @@ struct seg {
     bool dead;            // discarded; freed with the last pin
     bool busy;            // a round or the settler works on it: its places are between being taken and being named
     bool putting;         // the settler or a mender is putting its CHUNK: one at a time, or an older one would come to lie over a newer
+    uint32_t storing;     // the count of truncates in the CNODE2 that its batch puts, plus one; 0: it puts none
     bool mending;         // a task rebuilds blocks of it (row_mend.c): one at a time
     uint32_t pins;
     struct list of_object, lru, work, settling; // work: the queue of freezing or forming it stands in, if any
@@ -246,6 +247,9 @@ MUST_USE err co_row_update_get(struct rows *r, struct handle h, uint64_t number,
 void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t number, const struct update *u);
 void row_batch_chunk(struct batch *b, const struct seg *s);
 void row_batch_cnode2(struct batch *b, struct object *o);
+// The same as part of a round, as long as it is not known to be in the tree; that is after the commit, for a batch that waits may be overtaken by one without it.
+void row_batch_stored(struct batch *b, struct seg *s);
+void row_stored(struct seg *s); // that batch is committed
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows); // neighbours as one
 
 // row_missing.c
