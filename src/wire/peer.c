@@ -60,6 +60,7 @@ static void call_send(struct peer *p, struct call *c) {
 // ---- paths ----------------------------------------------------------------------------------------------------------
 void path_init(struct path *p, struct peer *peer, enum link_role role) {
     *p = (struct path){.peer = peer, .role = role};
+    list_init(&p->kept);
 }
 
 static void path_opened(struct conn *c) {
@@ -123,10 +124,23 @@ void peer_is_nobody(struct peer *p) {
     if (d->dead && p->cast.sought) d->dead(d->ctx, p->iom, p->cast.sought);
 }
 
+static void kept_drop(struct path *p) {
+    for (struct list *n; (n = list_pop_front(&p->kept));) msg_free(LIST_ENTRY(n, struct msg, node));
+    p->kept_len = 0;
+}
+
+void peer_met(struct peer *p) {
+    const struct hub_deaths *d = &p->hub->deaths;
+    for (struct list *n; (n = list_pop_front(&p->cast.kept));) conn_send(p->cast.link->conn, LIST_ENTRY(n, struct msg, node));
+    p->cast.kept_len = 0;
+    if (d->met && p->iom != NO_IOM) d->met(d->ctx, p->iom);
+}
+
 void path_lost(struct path *p, bool greeted, err why) {
     struct peer *peer = p->peer;
     struct env *e = peer->hub->env;
     p->link = NULL;
+    kept_drop(p);
     p->backoff_ms = p->backoff_ms ? MIN(2 * p->backoff_ms, BACKOFF_MAX_MS) : BACKOFF_MIN_MS;
     uint64_t wait_ns = MSEC(p->backoff_ms);
     p->not_before_ns = env_now_ns(e) + wait_ns - env_random(e) % (wait_ns / 4); // not all at one instant
@@ -297,6 +311,7 @@ err co_call(struct peer *p, struct msg *req, const struct call_opts *o, struct m
 }
 
 // ---- casts ----------------------------------------------------------------------------------------------------------
+#define CASTS_KEPT_MAX 8u                     // while the connection is made: a vote lost at once would be asked for again much later
 #define CAST_QUEUE_MAX_BYTES KIB(64) // who does not read gets no more: the newest heartbeat is the one that counts
 
 void hub_cast(struct peer *p, struct msg *m) {
@@ -305,6 +320,9 @@ void hub_cast(struct peer *p, struct msg *m) {
         conn_send(l->conn, m);
         return;
     }
-    msg_free(m);
     if (!l) path_want(&p->cast);
+    if (p->cast.link && !p->cast.link->greeted && p->cast.kept_len < CASTS_KEPT_MAX) {
+        list_push_back(&p->cast.kept, &m->node);
+        p->cast.kept_len++;
+    } else msg_free(m);
 }
