@@ -69,7 +69,12 @@ struct conf {
     uint64_t cache_bytes; // of each IOM
     char mount[PATH_MAX];
     enum protects protects;
+    uint64_t heartbeat_ms, silence_ms; // of failure detection; 0: the default. The same for all IOMs of an array
 };
+#define HEARTBEAT_MS_DEFAULT 100u
+#define SILENCE_MS_DEFAULT 1500u
+#define TIME_MS_MAX 3600000u
+bool times_fit(uint64_t heartbeat_ms, uint64_t silence_ms); // 0: the default; says why not
 #define DIR_LEN_MAX 3000u // so that every path in it fits PATH_MAX
 void path_make(char out[PATH_MAX], const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool dir_resolve(const char *dir, char out[PATH_MAX]); // NULL: the default; absolute, need not exist; says why not

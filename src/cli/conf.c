@@ -4,11 +4,12 @@
 //   { "format": 1, "made": true, "dir": DIR, "cluster": 32 hex digits, "mount": MNT, "cache": bytes (absent: the default),
 //     "ioms": [ { "store": "iom-0/store", "size": bytes, "at": "unix:DIR/run/iom-0.sock" }, ... ] }
 //
-// and, where they are not the default, "power_protected": "journal", "store" or "all", and in an IOM's entry "journal":
-// PATH, of its own device.
+// and, where they are not the default, "power_protected": "journal", "store" or "all", "heartbeat_ms" and "silence_ms", and
+// in an IOM's entry "journal": PATH, of its own device.
 //
 // The stores hold the addresses too (in the cluster map), so the folder stays where it was made.
 #include "cli/cli.h"
+#include "cluster/member.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,6 +75,14 @@ bool cache_fits(uint64_t cache_bytes, uint8_t ioms) {
                 size_text(room >> 20 << 20, most));
 }
 
+bool times_fit(uint64_t heartbeat_ms, uint64_t silence_ms) {
+    const char *fault = member_config_fault(&(struct member_config){.heartbeat_ns = MSEC(heartbeat_ms), .silence_ns = MSEC(silence_ms)});
+    if (!fault) return true;
+    return fail(0, "--heartbeat-ms %llu and --silence-ms %llu do not fit together: %s; the silence is at least ten heartbeats",
+                (unsigned long long)(heartbeat_ms ? heartbeat_ms : HEARTBEAT_MS_DEFAULT),
+                (unsigned long long)(silence_ms ? silence_ms : SILENCE_MS_DEFAULT), fault);
+}
+
 // ---- reading
 static bool text_take(const char *from, char *to, size_t cap) {
     size_t len = strlen(from);
@@ -121,12 +130,13 @@ static const char *conf_parse(json_t *j, struct conf *c) {
     json_error_t e;
     int format, made;
     const char *cluster, *mount, *dir, *protects = NULL;
-    json_int_t cache = CACHE_BYTES_DEFAULT;
+    json_int_t cache = CACHE_BYTES_DEFAULT, heartbeat = 0, silence = 0;
     if (json_unpack(j, "{s:i}", "format", &format)) return "it has no format number";
     if (format != CONF_FORMAT)
         return "it is of another format than this version of mendfs writes; use the version that made it";
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s?I, s:o, s?s}", "format", &format, "made", &made, "dir",
-                       &dir, "cluster", &cluster, "mount", &mount, "cache", &cache, "ioms", &list, "power_protected", &protects)) {
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s?I, s:o, s?s, s?I, s?I}", "format", &format, "made", &made, "dir",
+                       &dir, "cluster", &cluster, "mount", &mount, "cache", &cache, "ioms", &list, "power_protected", &protects,
+                       "heartbeat_ms", &heartbeat, "silence_ms", &silence)) {
         snprintf(why, sizeof why, "%s", e.text);
         return why;
     }
@@ -139,6 +149,10 @@ static const char *conf_parse(json_t *j, struct conf *c) {
         return why;
     }
     if (cache < (json_int_t)CACHE_BYTES_MIN) return "\"cache\" is below 16M";
+    if (heartbeat < 0 || silence < 0 || heartbeat > TIME_MS_MAX || silence > TIME_MS_MAX || !times_fit((uint64_t)heartbeat, (uint64_t)silence))
+        return "\"heartbeat_ms\" and \"silence_ms\" cannot be";
+    c->heartbeat_ms = (uint64_t)heartbeat;
+    c->silence_ms = (uint64_t)silence;
     c->cache_bytes = (uint64_t)cache;
     c->made = made;
     return ioms_parse(list, c);
@@ -186,6 +200,8 @@ static json_t *conf_json(const struct conf *c) {
     json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:I, s:o, s:s*}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir,
                           "cluster", hex, "mount", c->mount, "cache", (json_int_t)c->cache_bytes, "ioms", list, "power_protected",
                           c->protects ? protects_name(c->protects) : NULL);
+    if (j && c->heartbeat_ms) json_object_set_new(j, "heartbeat_ms", json_integer((json_int_t)c->heartbeat_ms));
+    if (j && c->silence_ms) json_object_set_new(j, "silence_ms", json_integer((json_int_t)c->silence_ms));
     return j;
 }
 

@@ -19,7 +19,7 @@ struct iom_daemon {
     struct conf conf;        // ioms 0: there is none, the arguments say it all
     struct iom_config config;
     struct iom_start start;
-    uint64_t id, cache_bytes;
+    uint64_t id, cache_bytes, heartbeat_ms, silence_ms; // times 0: not given
     char store[PATH_MAX], journal[PATH_MAX]; // journal empty: it lies in the store
     bool runs, stop_asked;
     err why;                 // it ended
@@ -246,6 +246,16 @@ static bool devices_set(struct iom_daemon *m, const struct devices *v) {
            path_fit(m, "journal", m->journal, m->config.journal_path);
 }
 
+static bool times_set(struct iom_daemon *m) {
+    uint64_t heartbeat_ms = m->heartbeat_ms ? m->heartbeat_ms : m->conf.heartbeat_ms;
+    uint64_t silence_ms = m->silence_ms ? m->silence_ms : m->conf.silence_ms;
+    if (!times_fit(heartbeat_ms, silence_ms)) return daemon_fail(&m->d, "the times of failure detection do not fit together"), false;
+    m->config.heartbeat_ns = MSEC(heartbeat_ms);
+    m->config.silence_ns = MSEC(silence_ms);
+    m->config.stand_ins = true;
+    return true;
+}
+
 static bool configure(struct iom_daemon *m, const struct devices *v, const char *listen) {
     if (m->conf.ioms && m->id >= m->conf.ioms)
         return daemon_fail(&m->d, "there is no IOM %u in %s: they are 0 to %u", (unsigned)m->id, m->conf.dir,
@@ -262,7 +272,7 @@ static bool configure(struct iom_daemon *m, const struct devices *v, const char 
     m->config.serving = on_serving;
     m->config.counters = tell_counters;
     m->config.ctx = m;
-    return devices_set(m, v);
+    return times_set(m) && devices_set(m, v);
 }
 
 static int iom_daemon_run(struct iom_daemon *m) {
@@ -299,6 +309,8 @@ static int iom_run(int argc, char **argv) {
         {"--listen", OPT_TEXT, &listen},
         {"--cache", OPT_SIZE, &m.cache_bytes},
         {"--insecure", OPT_FLAG, &insecure},
+        {"--heartbeat-ms", OPT_NUMBER, &m.heartbeat_ms, 1, TIME_MS_MAX},
+        {"--silence-ms", OPT_NUMBER, &m.silence_ms, 1, TIME_MS_MAX},
         {"--ready-fd", OPT_NUMBER, &ready_fd, 3, 1023},
         {0},
     };
@@ -316,7 +328,7 @@ static int iom_run(int argc, char **argv) {
 
 const struct command cmd_iom = {
     "iom",
-    "mendfs iom --dir DIR --id N [--store PATH] [--journal PATH] [--power-protected WHAT] [--listen AT] [--cache SIZE] [--insecure]",
+    "mendfs iom --dir DIR --id N [--store PATH] [--journal PATH] [--power-protected WHAT] [--listen AT] [--cache SIZE] [--heartbeat-ms N] [--silence-ms N] [--insecure]",
     "Runs one IOM in the foreground (for service managers)",
     "  --id N        its position in the array\n"
     "  --store PATH  instead of what DIR/cluster.conf says: a file or a block device; absolute\n"
@@ -328,6 +340,10 @@ const struct command cmd_iom = {
     "                Default: what DIR/cluster.conf says\n"
     "  --listen AT   like --store: unix:PATH or HOST:PORT. Without --insecure only Unix sockets and loopback addresses\n"
     "  --cache SIZE  what it keeps of its store in memory, 16M at least; default: what DIR/cluster.conf says, or 256M\n"
+    "  --heartbeat-ms N, --silence-ms N\n"
+    "                how often it tells the others that it is there, and how long one may be silent before the array goes on\n"
+    "                without it; default: what DIR/cluster.conf says, or 100 and 1500. The silence is at least ten heartbeats.\n"
+    "                They must be the same for all IOMs of an array: who is taken for failed must have ceased to serve by then\n"
     "  --ready-fd N  writes a line to that descriptor: \"ok\" once it runs and has its store open, else what went "
     "wrong\n\n"
     "SIGTERM and SIGINT stop it cleanly. SIGUSR1 writes to the log what each of its tasks waits for.\n",

@@ -121,11 +121,20 @@ static const char *protected_name(const struct wire_status *w) {
     return protects_name(p);
 }
 
+static json_t *rebuild_json(const struct status *s, uint8_t i) {
+    const struct wire_status *w = &s->answer[i].s;
+    bool builds = s->answer[i].answered && s->shown.iom[i] == SHOWN_REBUILDING;
+    return json_pack("{s:I, s:I}", "done", (json_int_t)(builds ? le64_get(w->missing_done) : 0), "total",
+                     (json_int_t)(builds ? le64_get(w->missing_total) : 0));
+}
+
 static json_t *iom_json(const struct status *s, uint8_t i) {
     const struct iom_answer *a = &s->answer[i];
-    json_t *j = json_pack("{s:i, s:o, s:s, s:n, s:{s:i, s:i}, s:s, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]),
-                          "state", iom_shown_name(s->shown.iom[i]), "stand_in", "rebuild", "done", 0, "total", 0, "at",
-                          s->at.at[i], "proxy", proxy_of((iom_id){i}, s->at.ioms).n, "answers", a->answered);
+    uint8_t by = s->shown.stand_in[i];
+    json_t *j = json_pack("{s:i, s:o, s:s, s:o, s:o, s:s, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]),
+                          "state", iom_shown_name(s->shown.iom[i]), "stand_in", by == NO_IOM ? json_null() : json_integer(by),
+                          "rebuild", rebuild_json(s, i), "at", s->at.at[i], "proxy", proxy_of((iom_id){i}, s->at.ioms).n, "answers",
+                          a->answered);
     if (!a->answered) return j;
     json_object_set_new(j, "incarnation", json_integer((json_int_t)le64_get(a->s.incarnation)));
     json_object_set_new(j, "journal", json_string(a->s.journal_apart ? "apart" : "inside"));
@@ -174,6 +183,30 @@ static void print_iom(const struct status *s, uint8_t i) {
            proxy_of((iom_id){i}, s->at.ioms).n, store, cache, s->at.at[i]);
 }
 
+static void print_rebuild(const struct status *s, uint8_t i) {
+    const struct wire_status *w = &s->answer[i].s;
+    uint64_t done = le64_get(w->missing_done), total = le64_get(w->missing_total), ms = le64_get(w->building_ms);
+    char rate[24], left[40] = "";
+    if (!s->answer[i].answered || s->shown.iom[i] != SHOWN_REBUILDING) return;
+    if (!total) {
+        printf("IOM %u rebuilds what it missed: counting\n", i);
+        return;
+    }
+    uint64_t per_s = done * 1000 / MAX(ms, 1);
+    amount(per_s * BLOCK_BYTES, rate);
+    if (per_s) snprintf(left, sizeof left, ", %llu s left", (unsigned long long)((total - done + per_s - 1) / per_s));
+    printf("IOM %u rebuilds what it missed: %llu%% of %llu blocks, %s/s%s\n", i, (unsigned long long)(done * 100 / total),
+           (unsigned long long)total, rate, left);
+}
+
+static void print_absent(const struct status *s, uint8_t i) {
+    uint8_t by = s->shown.stand_in[i];
+    if (by != NO_IOM)
+        printf("IOM %u is away: IOM %u stands in for it%s\n", i, by,
+               !s->first && !s->pid[i] ? "; start it again with: mendfs up" : "");
+    print_rebuild(s, i);
+}
+
 // One line, and one more for each IOM that has it otherwise: what was set anew counts from its next start.
 static void print_devices(const struct status *s) {
     const struct wire_status *first = NULL;
@@ -193,6 +226,7 @@ static void print_table(const struct status *s) {
     printf("IOM  pid      state      proxy  store used       cache  address\n");
     for (uint8_t i = 0; i < s->at.ioms; i++) print_iom(s, i);
     print_devices(s);
+    for (uint8_t i = 0; i < s->at.ioms; i++) print_absent(s, i);
     for (uint32_t i = 0; i < s->mx_len; i++) printf("mount  pid %d  %s\n", (int)s->mx[i].pid, s->mx[i].at);
     if (!s->mx_len && !s->first)
         printf("mount  none: what is written to %s now stays on this machine's disk; mount it with: mendfs up\n", s->conf.mount);

@@ -104,7 +104,7 @@ static enum iom_shown of_map(uint8_t state) {
 // anybody outside can tell, whether the others have agreed on that or not yet.
 static enum iom_shown show_iom(const struct wire_status *map, uint8_t i, const struct iom_answer *a) {
     enum iom_shown s = of_map(map->member[i].state);
-    if (!a->answered && s == SHOWN_UP) return map->array_state == ARRAY_RUNNING ? SHOWN_FAILED : SHOWN_STOPPED;
+    if (!a->answered && s != SHOWN_FAILED) return map->array_state == ARRAY_RUNNING ? SHOWN_FAILED : SHOWN_STOPPED;
     if (a->answered && (s == SHOWN_FAILED || (s == SHOWN_UP && !a->s.serving))) return SHOWN_RETURNING;
     return s;
 }
@@ -121,12 +121,15 @@ static uint8_t array_shown(const struct wire_status *map, uint8_t ioms, const st
 void show(uint8_t ioms, const struct iom_answer *a, struct shown *out) {
     const struct wire_status *map = newest(ioms, a);
     *out = (struct shown){.ioms = ioms, .array = ARRAY_STOPPED, .any = map != NULL};
+    memset(out->stand_in, NO_IOM, sizeof out->stand_in);
     if (!map) return;
     out->epoch = le64_get(map->map_epoch);
     out->recoveries = le64_get(map->recoveries);
     out->array = array_shown(map, ioms, a);
     for (uint8_t i = 0; i < ioms; i++) {
         out->iom[i] = show_iom(map, i, &a[i]);
+        bool away = map->member[i].state == MAP_IOM_FAILED || map->member[i].state == MAP_IOM_RETURNING;
+        out->stand_in[i] = away && map->array_state != ARRAY_STOPPED ? proxy_of((iom_id){i}, ioms).n : NO_IOM;
         out->up += out->iom[i] == SHOWN_UP;
     }
 }

@@ -47,6 +47,7 @@ struct shown {
     uint8_t array;  // enum array_state
     uint8_t ioms, up;
     enum iom_shown iom[ARRAY_IOMS_MAX];
+    uint8_t stand_in[ARRAY_IOMS_MAX]; // who answers for it; NO_IOM: nobody else
     bool any;       // somebody answered
 };
 void show(uint8_t ioms, const struct iom_answer *a, struct shown *out);

@@ -11,11 +11,13 @@
 #include <unistd.h>
 
 #define DEFAULT_SIZE GIB(8)
+#define RETURN_PATIENCE_MS 10000u
+#define WITHOUT_ONE_LIMIT_MS 15000u // the others give one that does not come 5 s before they begin without it
 
 struct up_args {
     const char *dir, *mount, *nfs, *journal, *power_protected;
     enum protects protects; // if power_protected
-    uint64_t ioms, size_bytes, cache_bytes;
+    uint64_t ioms, size_bytes, cache_bytes, heartbeat_ms, silence_ms;
     bool nonempty;
 };
 
@@ -95,13 +97,36 @@ static bool cache_set(const struct up_args *a, struct conf *c) {
     return true;
 }
 
+static bool any_runs(const struct conf *c) {
+    bool any = false;
+    for (uint8_t i = 0; i < c->ioms; i++) {
+        char name[32];
+        struct proc p;
+        snprintf(name, sizeof name, "iom-%u", i);
+        any |= proc_find(c->dir, name, &p);
+        proc_close(&p);
+    }
+    return any;
+}
+
+// Who is taken for failed has ceased to serve by then only if all count with the same times: so none may run meanwhile.
+static bool times_set(const struct up_args *a, struct conf *c) {
+    uint64_t heartbeat_ms = a->heartbeat_ms ? a->heartbeat_ms : c->heartbeat_ms, silence_ms = a->silence_ms ? a->silence_ms : c->silence_ms;
+    if (heartbeat_ms == c->heartbeat_ms && silence_ms == c->silence_ms) return true;
+    if (!times_fit(heartbeat_ms, silence_ms)) return false;
+    if (any_runs(c)) return fail(0, "--heartbeat-ms and --silence-ms are changed while no IOM runs: mendfs down, then mendfs up with them");
+    c->heartbeat_ms = heartbeat_ms;
+    c->silence_ms = silence_ms;
+    return !c->made || conf_save(c);
+}
+
 static bool make_new(const struct up_args *a, const char *dir, const char *at, struct conf *c) {
     char size[24];
     uint64_t size_bytes = a->size_bytes ? a->size_bytes : DEFAULT_SIZE;
     if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at)) return false;
     if (a->cache_bytes != UINT64_MAX) c->cache_bytes = a->cache_bytes;
     if (a->cache_bytes != UINT64_MAX && !cache_fits(c->cache_bytes, c->ioms)) return false;
-    if (!journals_choose(a, c) || !cluster_make(c)) return false;
+    if (!times_set(a, c) || !journals_choose(a, c) || !cluster_make(c)) return false;
     say("made %u stores of %s in %s", c->ioms, size_text(c->iom[0].size_bytes, size), dir);
     return true;
 }
@@ -115,7 +140,7 @@ static bool cluster_find(const struct up_args *a, const char *dir, const char *m
     else mount_default(at);
     if (c->made && !args_fit(a, c)) return false;
     if (!mount_point_check(c, at, a->nonempty)) return false;
-    if (c->made) return cache_set(a, c) && protects_change(a, c);
+    if (c->made) return times_set(a, c) && cache_set(a, c) && protects_change(a, c);
     if (found == CONF_FOUND) cluster_unmake(c);
     return make_new(a, dir, at, c);
 }
@@ -127,6 +152,7 @@ struct run_wait {
     uint64_t deadline_ms;
     bool runs;
     bool old_ended; // one that ran before us ended meanwhile: somebody had killed it
+    uint64_t running_ms; // since when the array runs; 0: it does not yet
     struct shown shown;
 };
 
@@ -142,13 +168,18 @@ static void note_dead(struct run_wait *w) {
         p->pid = 0;
         w->s->running--;
         w->s->failed++;
-        w->deadline_ms = 0;
+        w->deadline_ms = MIN(w->deadline_ms, now_ms() + WITHOUT_ONE_LIMIT_MS);
     }
 }
 
-// An array that lacks an IOM runs already, or does not come up.
-static bool is_running(const struct run_wait *w) {
-    return w->shown.array == ARRAY_RUNNING && (w->shown.up == w->c->ioms || w->s->failed);
+// It runs, and every IOM that runs belongs to it: one that returns is worth a moment of patience, for the array stops once more to take it in.
+static bool is_running(struct run_wait *w) {
+    if (w->shown.array != ARRAY_RUNNING) return false;
+    if (!w->running_ms) w->running_ms = now_ms();
+    bool all = true;
+    for (uint8_t i = 0; i < w->c->ioms; i++)
+        all &= !w->s->proc[i].pid || w->shown.iom[i] == SHOWN_UP || w->shown.iom[i] == SHOWN_REBUILDING;
+    return all || now_ms() - w->running_ms >= RETURN_PATIENCE_MS;
 }
 
 static void co_wait_running(struct tool *t) {
@@ -161,7 +192,7 @@ static void co_wait_running(struct tool *t) {
         show(w->c->ioms, answers, &w->shown);
         note_dead(w);
         w->runs = is_running(w);
-        if (w->runs || w->s->failed > 1 || now_ms() >= w->deadline_ms) return;
+        if (w->runs || w->old_ended || w->s->failed > 1 || now_ms() >= w->deadline_ms) return;
         co_sleep_until(t->e, env_now_ns(t->e) + MSEC(20), "up: until the array runs");
     }
 }
@@ -173,17 +204,29 @@ static void tell_failed(const struct started *s, uint8_t ioms) {
 
 static void try_start(const struct conf *c, uint64_t deadline_ms, struct started *s, struct run_wait *w) {
     ioms_start(c, ~0u, deadline_ms, s);
-    *w = (struct run_wait){.c = c, .s = s, .deadline_ms = s->failed ? 0 : deadline_ms};
+    if (s->failed) deadline_ms = MIN(deadline_ms, now_ms() + WITHOUT_ONE_LIMIT_MS);
+    *w = (struct run_wait){.c = c, .s = s, .deadline_ms = deadline_ms};
     if (s->failed < 2) tool_run(c->cluster, co_wait_running, w);
     started_close(s);
 }
 
-static int array_start(const struct conf *c, uint64_t deadline_ms) {
+// How it runs, for the summary: nothing to add, or who is not whole.
+static void how_it_runs(const struct run_wait *w, char out[120]) {
+    char *end = out;
+    *out = 0;
+    for (uint8_t i = 0; i < w->c->ioms; i++)
+        if (w->shown.iom[i] != SHOWN_UP && end - out < 80)
+            end += snprintf(end, 40, "%sIOM %u is %s", end == out ? " (" : ", ", i, iom_shown_name(w->shown.iom[i]));
+    if (end > out) snprintf(end, 2, ")");
+}
+
+static int array_start(const struct conf *c, uint64_t deadline_ms, char how[120]) {
     struct started s;
     struct run_wait w;
     try_start(c, deadline_ms, &s, &w);
-    if (!w.runs && w.old_ended) try_start(c, deadline_ms, &s, &w);
+    if (w.old_ended) try_start(c, deadline_ms, &s, &w);
     tell_failed(&s, c->ioms);
+    how_it_runs(&w, how);
     if (w.runs) return 0;
     if (s.failed)
         return fail(1, "the array is not running: %u of its %u IOMs could not be started; the reasons stand above",
@@ -210,16 +253,16 @@ static bool mount_it(const struct up_args *a, const struct conf *c, const char *
 
 static int up(const struct up_args *a, const char *dir, const char *mount) {
     struct conf c;
-    char at[PATH_MAX];
+    char at[PATH_MAX], how[120];
     if (!cluster_find(a, dir, mount, &c, at)) return 1;
     uint64_t deadline_ms = now_ms() + START_LIMIT_MS;
-    if (array_start(&c, deadline_ms)) return 1;
+    if (array_start(&c, deadline_ms, how)) return 1;
     if (!mount_it(a, &c, at, deadline_ms))
         return fail(1,
                     "the array runs (its IOMs in the background), but is not mounted at %s; the reason stands above. Once that is "
                     "mended, mount it with: mendfs up --dir %s --mount %s; or stop it with: mendfs down --dir %s",
                     at, c.dir, at, c.dir);
-    say("running: %u IOMs, mounted at %s", c.ioms, at);
+    say("running: %u IOMs%s, mounted at %s", c.ioms, how, at);
     return 0;
 }
 
@@ -255,6 +298,7 @@ static int up_run(int argc, char **argv) {
         {"--size", OPT_SIZE, &a.size_bytes}, {"--journal", OPT_TEXT, &a.journal},
         {"--power-protected", OPT_TEXT, &a.power_protected},
         {"--cache", OPT_SIZE, &a.cache_bytes}, {"--nonempty", OPT_FLAG, &a.nonempty},
+        {"--heartbeat-ms", OPT_NUMBER, &a.heartbeat_ms, 1, TIME_MS_MAX}, {"--silence-ms", OPT_NUMBER, &a.silence_ms, 1, TIME_MS_MAX},
         {0},
     };
     if (!args_parse(&cmd_up, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
@@ -272,7 +316,7 @@ static int up_run(int argc, char **argv) {
 
 const struct command cmd_up = {
     "up",
-    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--nonempty] [--size SIZE] [--cache SIZE] [--journal WHERE] [--power-protected WHAT]",
+    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--nonempty] [--size SIZE] [--cache SIZE] [--journal WHERE] [--power-protected WHAT] [--heartbeat-ms N] [--silence-ms N]",
     "Makes what is missing, starts what does not run, and mounts it; returns once files can be written",
     "  --ioms N      storage servers of a new array, 3 to 16; default 4. One of them may be lost without loss of data\n"
     "  --mount MNT   where to mount; default /mnt/mendfs (root) or ~/mendfs, or what the array was made with\n"
@@ -287,7 +331,11 @@ const struct command cmd_up = {
     "  --power-protected WHAT\n"
     "                which devices keep every write that they have accepted when the power fails (battery, capacitors): none\n"
     "                (the default), journal, store or all. Such a device is not flushed. If it is not true, what was fsynced\n"
-    "                is lost. May be changed; each IOM takes it up when it starts\n\n"
+    "                is lost. May be changed; each IOM takes it up when it starts\n"
+    "  --heartbeat-ms N, --silence-ms N\n"
+    "                how often the IOMs tell each other that they are there, and how long one may be silent before the array\n"
+    "                goes on without it; default 100 and 1500. The silence is at least ten heartbeats. A process that ends is\n"
+    "                found at once, whatever these are. Changed only while no IOM runs\n\n"
     "It may be run at any time: what runs stays as it is. It does not supervise: a daemon that died stays dead until "
     "`up`,\n"
     "`start-iom` or the service manager starts it again. Daemons listen on Unix sockets in DIR alone.\n",

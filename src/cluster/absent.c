@@ -4,6 +4,7 @@
 // A member may be left out of the next epoch if it is the only one that is not up and ready, and
 //
 //   its process is gone           the hub was refused where it listened (absent_watch), or its store's lock was taken
+//   or it has left                it says that it leaves, and that it knows of the stop: it takes part in nothing any more
 //   or it is lost and fenced      lost: not heard for silence_ns; or heard, but not knowing of the stop for silence_ns;
 //                                 or not heard by another, or not hearing another
 //                                 fenced: it is ready, and knows of the stop (it serves nothing); or an incarnation
@@ -73,6 +74,12 @@ static bool all_steady(const struct member *m, const struct cluster_map *map) {
     return true;
 }
 
+// Its own last word: under that incarnation it never says READY again. It may still be closing its store, which nobody else looks into.
+static bool left(const struct member *m, const struct cluster_map *map, uint8_t i) {
+    const struct heard *o = &m->heard[i];
+    return (o->flags & HEART_LEAVING) && !o->epoch && o->incarnation >= map->iom[i].incarnation && knows(m, map, i);
+}
+
 static bool lost(const struct member *m, const struct cluster_map *map, uint8_t i) {
     uint64_t now = env_now_ns(m->env);
     if (heartbeat_unheard_ns(m, i, now) >= m->cfg.silence_ns) return true;
@@ -101,7 +108,7 @@ static bool others_whole(const struct member *m, const struct cluster_map *map, 
 
 static bool may_be_left_out(const struct member *m, const struct cluster_map *map, uint8_t i) {
     if (i == m->cfg.iom || !others_whole(m, map, i)) return false;
-    return gone(m, map, i) || (lost(m, map, i) && fenced(m, map, i));
+    return gone(m, map, i) || left(m, map, i) || (lost(m, map, i) && fenced(m, map, i));
 }
 
 uint8_t absent_one(const struct member *m, const struct cluster_map *map) {
@@ -159,6 +166,9 @@ static void found_dead(void *ctx, uint8_t i, uint64_t incarnation) {
     member_proven_dead(m, i, incarnation);
 }
 
+// A new incarnation closes its connections, and what it says at once, READY, would not be heard before the next heartbeat.
+static void met(void *ctx, uint8_t i) { heartbeat_send_to(ctx, i); }
+
 void absent_watch(struct member *m) {
-    hub_tell_deaths(m->cfg.hub, &(struct hub_deaths){known_incarnation, found_dead, m});
+    hub_tell_deaths(m->cfg.hub, &(struct hub_deaths){known_incarnation, found_dead, met, m});
 }

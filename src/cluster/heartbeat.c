@@ -60,6 +60,8 @@ static void send_heartbeat(struct member *m, uint8_t iom, uint8_t more) {
     send_one(m, iom, MSG_HEARTBEAT, own_flags(m) | more, env_now_ns(m->env), m->epoch);
 }
 
+void heartbeat_send_to(struct member *m, uint8_t iom) { send_heartbeat(m, iom, 0); }
+
 void heartbeat_send_all(struct member *m) {
     m->beat_ns = env_now_ns(m->env);
     m->quiet_told = heartbeat_quiet(m);

@@ -289,9 +289,9 @@ static void tick(void *arg) {
 // ---- the owner's side -----------------------------------------------------------------------------------------------
 static void set_defaults(struct member_config *c) {
     if (!c->heartbeat_ns) c->heartbeat_ns = MSEC(100);
-    if (!c->ping_ns) c->ping_ns = MSEC(500);
     if (!c->silence_ns) c->silence_ns = MSEC(1500);
-    if (!c->lease_ns) c->lease_ns = MSEC(1000);
+    if (!c->ping_ns) c->ping_ns = c->silence_ns / 3;
+    if (!c->lease_ns) c->lease_ns = c->silence_ns / 3 * 2;
     if (!c->grace_ns) c->grace_ns = SEC(5);
 }
 

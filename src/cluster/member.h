@@ -31,11 +31,11 @@ struct member_config {
     uint8_t iom, store[16];
     uint32_t phases;          // of recovery; may be 0
     // 0: default. heartbeat < ping < silence; lease + heartbeat < silence: who is declared failed serves no more by
-    // then.
+    // then. All members have the same: a lease is counted by who holds it and by who gave it.
     uint64_t heartbeat_ns;    // 100 ms
-    uint64_t ping_ns;         // 500 ms of silence: asked whether it is there
+    uint64_t ping_ns;         // a third of silence_ns: asked whether it is there
     uint64_t silence_ns;      // 1500 ms of silence: declared failed
-    uint64_t lease_ns;        // 1000 ms
+    uint64_t lease_ns;        // two thirds of silence_ns
     bool stand_ins;           // go on without one that is lost
     uint64_t grace_ns;        // 5 s from member_create, if it has taken part in nothing since: nobody is left out before
     struct member_events events;

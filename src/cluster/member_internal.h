@@ -62,6 +62,7 @@ struct member {
 };
 
 void heartbeat_send_all(struct member *m);
+void heartbeat_send_to(struct member *m, uint8_t iom);
 void heartbeat_take(struct member *m, const struct node_name *from, const struct msg *msg);
 void heartbeat_ping_quiet(struct member *m);
 void heartbeat_forget_leases(struct member *m);

@@ -237,7 +237,7 @@ static err co_open_network(struct iom *i) {
 
 static err member_open(struct iom *i) {
     struct member_config c = {.env = i->env, .hub = i->own.hub, .reg = i->reg, .iom = i->own.self.n, .phases = RECOVERY_PHASES,
-                              .heartbeat_ns = i->config->heartbeat_ns, .silence_ns = i->config->silence_ns, .stand_ins = i->config->stand_ins,
+                              .heartbeat_ns = i->config->heartbeat_ns, .silence_ns = i->config->silence_ns, .stand_ins = i->config->stand_ins && i->ident.array_ioms >= 3,
                               .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .map_changed = on_map, .ctx = i}};
     memcpy(c.store, i->ident.store, sizeof c.store);
     const char *fault = member_config_fault(&c);

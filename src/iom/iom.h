@@ -15,8 +15,8 @@ struct iom_config {
     char listen[108];           // "unix:PATH", "HOST:PORT", or the node's name in the simulator
     struct store_config store;
     struct rows_config rows;
-    uint64_t heartbeat_ns, silence_ns; // 0 = defaults of member.h
-    bool stand_ins;             // the array goes on with one IOM missing
+    uint64_t heartbeat_ns, silence_ns; // 0 = defaults of member.h; the same for all IOMs of an array
+    bool stand_ins;             // the array goes on with one IOM missing, if it has three at least: two are no majority without each other
     void (*ended)(void *ctx, err why); // iom_main is about to return
     void (*serving)(void *ctx, bool on); // for readiness (up) and the oracle
     void (*counters)(void *ctx, struct iom_counters *out); // may be NULL
@@ -44,6 +44,7 @@ struct wire_status {
     le64 disk_writes, disk_flushes, disk_bytes_written; // of struct iom_counters, too
     le64 cache_limit_bytes; // of rows and store together, as configured; what they use: above
     le64 blocks_used;       // blocks_free is less than the rest: what is kept for deletes, settling, recovery
+    le64 missing_total, missing_done, building_ms; // while it rebuilds: blocks, and for how long already; total 0 until they are counted
 };
 #define WIRE_PROTECTED_STORE 1u
 #define WIRE_PROTECTED_JOURNAL 2u

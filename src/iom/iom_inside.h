@@ -37,6 +37,7 @@ struct iom {
     struct store *store;     // of all instances, as long as there is one
     struct instance own, guest;
     bool asked_to_stop;
+    uint64_t building_ns;    // since when the rebuild runs; 0: it does not
     struct iom_wanted wanted;
     struct waitq changed;    // woken with every change of `wanted` and asked_to_stop
 };

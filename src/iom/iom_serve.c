@@ -67,6 +67,11 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->journal_bytes = le64_of(t.journal_bytes_written);
     s->data_blocks_written = le64_of(t.data_blocks_written);
     s->data_blocks_read = le64_of(t.data_blocks_read);
+    if (i->building_ns) {
+        s->missing_total = le64_of(r.missing_total);
+        s->missing_done = le64_of(MIN(r.missing_done, r.missing_total)); // what is written meanwhile can make it more
+        s->building_ms = le64_of((env_now_ns(i->env) - i->building_ns) / MSEC(1));
+    }
     s->journal_apart = store_journal_apart(i->store);
     s->protected = (i->disk->power_protected ? WIRE_PROTECTED_STORE : 0) |
                    ((i->journal ? i->journal : i->disk)->power_protected ? WIRE_PROTECTED_JOURNAL : 0);

@@ -6,6 +6,7 @@ static void rebuild_task(void *arg) {
     struct iom *i = x->i;
     uint64_t begun_ns = env_now_ns(i->env);
     struct rows_stats s;
+    i->building_ns = begun_ns;
     err e = co_rows_missing_count(x->rows);
     if (e == OK) e = co_rows_build(x->rows);
     rows_stats(x->rows, &s);
@@ -14,6 +15,7 @@ static void rebuild_task(void *arg) {
             (unsigned long long)((env_now_ns(i->env) - begun_ns) / MSEC(1)));
         member_rebuilt(i->member);
     } else if (e != ERR_STOPPED) LOG(i->env, TRACE_ERROR, "IOM %u cannot build what it missed: %s", x->self.n, err_text(e));
+    i->building_ns = 0;
     if (--x->requests == 0) waitq_wake_all(i->env, &x->idle);
 }
 

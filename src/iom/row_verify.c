@@ -55,7 +55,7 @@ err co_row_verify_answer(struct rows *r, struct inbound *in, struct msg **reply)
     struct object *o;
     if (in->m->body_len != sizeof *q) return ERR_INVAL;
     err e = co_resolve_object(r, handle_at(q->handle.b), &o);
-    if (e == ERR_FORMAT) return ERR_NOENT; // nothing of this object was ever settled here
+    if (e == ERR_FORMAT) return r->cfg.stand_in ? ERR_NODATA : ERR_NOENT; // nothing of this object was ever settled here
     if (e != OK) return e;
     struct dseg *d = resolve_dseg(r, o, le64_get(q->seg));
     if (d) {
@@ -82,6 +82,8 @@ static err co_add_member(struct verify *v, struct pseg *p, uint8_t k, uint8_t *s
     q->k = k;
     err e = r->port.co_call(r->port.ctx, to, m, &reply);
     static const struct rep_verify_row nothing;
+    if (e == ERR_NODATA) *missing = (row_mask)~0; // the IOM that has it is not there
+    if (e == ERR_NODATA) return OK;
     if (e != OK && e != ERR_NOENT) return e;
     const struct rep_verify_row *b = e == OK ? (const void *)reply->body : &nothing;
     if (e == OK && (reply->body_len != sizeof *b || reply->payload.len_bytes != row_count(le16_get(b->rows)) * BLOCK_BYTES)) {

@@ -11,6 +11,10 @@
 #define MX_SLOTS 64u                // requests under way at one IOM that change something
 #define MX_APPENDS (MX_SLOTS / 2)   // of these for appends, which hold one while their data wants another
 #define MX_DOUBT_NS MSEC(500)       // an answer that takes longer makes the MX look at the map
+#define MX_DOUBT_AGAIN_NS MSEC(100) // and again, as long as it does not come: the map may be the old one still
+#define MX_MAP_LIMIT_NS MSEC(100)   // for an answer with the map; then another IOM is asked. Longer each time that nobody has answered
+#define MX_MAP_LIMIT_MAX_NS MSEC(500)
+#define MX_PAUSE_MAX_NS MSEC(20)    // between two tries while the array is stopped: clients stand still as long
 #define MX_TRANSFER_MAX (1u << 20)  // bytes of payload in one READ or WRITE
 #define MX_IDLE_OBJECTS_MAX 1024u   // closed objects kept for the sake of an fsync to come
 #define MX_IDLE_NS SEC(60)          // and how long; by then flushers have long written them out

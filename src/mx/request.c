@@ -68,7 +68,7 @@ static void doubt(void *arg) {
     if (due_ns <= now_ns) {
         m->map_doubted = true;
         waitq_wake_all(m->env, &m->map_wanted);
-        due_ns = now_ns + MX_DOUBT_NS;
+        due_ns = now_ns + MX_DOUBT_AGAIN_NS;
     }
     timer_set(m->env, &m->doubt, due_ns, doubt, m);
 }
@@ -122,7 +122,7 @@ static err co_repeat(struct mx *m, struct mx_op *op, struct mx_target t, const s
         LOG(m->env, TRACE_DEBUG, "mx: request %x to IOM %u again: %s", template->type, t.iom.n, err_text(e));
         e = co_mx_pause(m, op, pause_ns);
         if (e) return e;
-        pause_ns = MIN(pause_ns * 2, MSEC(100));
+        pause_ns = MIN(pause_ns * 2, MX_PAUSE_MAX_NS);
     }
 }
 

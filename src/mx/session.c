@@ -14,18 +14,20 @@ static bool map_serves(const struct mx *m) {
 }
 
 err co_mx_map_wait(struct mx *m, struct mx_op *op) {
+    uint64_t pause_ns = MSEC(2);
     while (!map_serves(m)) {
         if (m->stopping) return ERR_STOPPED;
         waitq_wake_all(m->env, &m->map_wanted);
-        err e = co_mx_pause(m, op, MSEC(20)); // an operation waits in its own queue, so that a cancel finds it
+        err e = co_mx_pause(m, op, pause_ns); // an operation waits in its own queue, so that a cancel finds it
         if (e) return e;
+        pause_ns = MIN(pause_ns * 2, MX_PAUSE_MAX_NS);
     }
     return OK;
 }
 
-static err co_ask_map(struct mx *m, iom_id iom, struct cluster_map *out) {
+static err co_ask_map(struct mx *m, iom_id iom, uint64_t limit_ns, struct cluster_map *out) {
     struct msg *reply;
-    struct call_opts o = {.deadline_ns = env_now_ns(m->env) + MSEC(500)};
+    struct call_opts o = {.deadline_ns = env_now_ns(m->env) + limit_ns};
     err e = co_call(m->iom[iom.n].peer, hub_msg(m->hub, MSG_GET_MAP, sizeof(struct envelope)), &o, &reply);
     if (e) return e;
     e = reply->payload.len_bytes ? cluster_map_decode(out, slice_data(reply->payload), reply->payload.len_bytes, NULL) : ERR_FORMAT;
@@ -73,12 +75,12 @@ static void wake_waiting(struct mx *m) {
 }
 
 // Asks one IOM after the other until one answers with a map that is not older than what we have.
-static bool co_refresh(struct mx *m, uint8_t *next) {
+static bool co_refresh(struct mx *m, uint8_t *next, uint64_t limit_ns) {
     for (uint8_t n = 0; n < m->config.array_ioms && !m->stopping; n++) {
         struct cluster_map got;
         iom_id iom = {*next};
         *next = (uint8_t)((*next + 1) % m->config.array_ioms);
-        if (co_ask_map(m, iom, &got) || (m->map_known && got.version < m->map.version)) continue;
+        if (co_ask_map(m, iom, limit_ns, &got) || (m->map_known && got.version < m->map.version)) continue;
         map_take(m, &got);
         return true;
     }
@@ -88,7 +90,7 @@ static bool co_refresh(struct mx *m, uint8_t *next) {
 void mx_refresher(void *arg) {
     struct mx *m = arg;
     uint8_t next = 0;
-    uint64_t pause_ns = MSEC(5);
+    uint64_t pause_ns = MSEC(5), limit_ns = MX_MAP_LIMIT_NS;
     m->refresher_runs = true;
     while (!m->stopping) {
         if (map_serves(m) && !m->map_doubted) {
@@ -97,11 +99,11 @@ void mx_refresher(void *arg) {
             continue;
         }
         m->map_doubted = false;
-        co_refresh(m, &next);
+        limit_ns = co_refresh(m, &next, limit_ns) ? MX_MAP_LIMIT_NS : MIN(limit_ns * 2, MX_MAP_LIMIT_MAX_NS);
         wake_waiting(m);
         if (map_serves(m) || m->stopping) continue;
         co_sleep_until(m->env, env_now_ns(m->env) + pause_ns, "mx: pause between looks at the map");
-        pause_ns = MIN(pause_ns * 2, MSEC(100));
+        pause_ns = MIN(pause_ns * 2, MX_PAUSE_MAX_NS);
     }
     m->refresher_runs = false;
     wake_waiting(m);
@@ -167,7 +169,7 @@ err co_mx_session(struct mx *m, struct mx_op *op, iom_id iom) {
         mx_map_stale(m);
         e = co_mx_pause(m, op, pause_ns);
         if (e) return e;
-        pause_ns = MIN(pause_ns * 2, MSEC(100));
+        pause_ns = MIN(pause_ns * 2, MX_PAUSE_MAX_NS);
     }
     return OK;
 }

@@ -137,6 +137,7 @@ void peer_alive(struct peer *p, const uint8_t id[16], uint64_t incarnation);
 void peer_free(struct peer *p);
 void path_send_kept(struct path *p); // it is open
 void peer_look(struct peer *p);      // a connection of it to us ended: is it still there?
+void peer_met(struct peer *p);       // casts reach it
 void peer_is_nobody(struct peer *p); // the attempt to send it casts was refused by its dead process' socket
 
 // post.c

@@ -208,10 +208,10 @@ static inline void story_told(void *ctx, const char *line) {
     fprintf(stderr, "%s\n", line);
 }
 
-static inline void story_begin(struct story *s, uint64_t seed) {
+static inline void story_begin_as(struct story *s, uint64_t seed, bool stand_ins) {
     struct world_options x = world_options_default();
     if (getenv("STORY_TRACE")) x.trace = story_told, x.trace_level = TRACE_DEBUG;
-    struct array_options o = {.ioms = IOMS, .store_bytes = MIB(64), .store = {.journal_bytes = MIB(2)}};
+    struct array_options o = {.ioms = IOMS, .store_bytes = MIB(64), .store = {.journal_bytes = MIB(2)}, .stand_ins = stand_ins};
     o.rows = (struct rows_config){.flush_age_ns = MSEC(300), .credit_bytes = KIB(128), .cache_bytes = MIB(8)};
     s->w = world_create(seed, &x);
     s->a = array_create(s->w, &o);
@@ -220,6 +220,8 @@ static inline void story_begin(struct story *s, uint64_t seed) {
     client_begins(s, 0, "mx0");
     client_begins(s, 1, "mx1");
 }
+
+static inline void story_begin(struct story *s, uint64_t seed) { story_begin_as(s, seed, false); }
 
 static inline void file_is_written(struct story *s) {
     writes(&s->c[0], 0, FILE_BYTES, 1);

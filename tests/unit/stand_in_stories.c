@@ -1,0 +1,64 @@
+// Arrays that go on with one IOM missing, told one story at a time in the simulated world.
+#include "tests/unit/story.h"
+
+static bool not_whole(void *ctx) { return !array_whole(((struct story *)ctx)->a); }
+
+// One is stopped cleanly. It says so itself, so nobody has to wait for its silence: the others go on without it at once, and take it back when it is started again.
+static void one_leaves(void **state) {
+    for (uint8_t n = 0; n < IOMS; n++) {
+        static struct story s;
+        struct client *c = &s.c[0];
+        story_begin_as(&s, 1 + n, true);
+        file_is_written(&s);
+        iom_ask_stop(s.a->iom[n].start.iom);
+        idle(&s, MSEC(1));
+        uint64_t asked_ns = world_now_ns(s.w);
+        writes(c, 0, FILE_BYTES, 2);
+        does(c, co_fsync);
+        assert_true(world_now_ns(s.w) - asked_ns < SEC(1)); // the silence that proves a failure is longer
+        assert_int_equal(size_of_file(&s.c[1]), FILE_BYTES);
+        reads(&s.c[1], 0, FILE_BYTES, 0, 2);
+        assert_true(s.a->iom[n].over);
+        assert_int_equal(s.a->iom[n].why, OK);
+        node_crash(s.a->iom[n].node); // what is left of the process
+        array_start_one(&s.a->iom[n]);
+        until(&s, not_whole, &s);
+        reads(&s.c[1], 0, FILE_BYTES, 0, 2);
+        assert_int_equal(faults_of_check(&s), 0);
+        story_end(&s);
+    }
+}
+
+// The same, and it falls asleep over closing its store: what counts is its word that it takes part in nothing any more.
+static bool serves_still(void *ctx) { return ((struct sim_iom *)ctx)->serving; }
+
+static void one_leaves_slowly(void **state) {
+    static struct story s;
+    struct client *c = &s.c[0];
+    story_begin_as(&s, 1, true);
+    file_is_written(&s);
+    struct sim_iom *leaver = &s.a->iom[2];
+    iom_ask_stop(leaver->start.iom);
+    until(&s, serves_still, leaver);
+    idle(&s, MSEC(1));
+    assert_false(leaver->over);
+    node_pause(leaver->node);
+    uint64_t asleep_ns = world_now_ns(s.w);
+    writes(c, 0, FILE_BYTES, 2);
+    does(c, co_fsync);
+    assert_true(world_now_ns(s.w) - asleep_ns < SEC(1));
+    node_resume(leaver->node);
+    idle(&s, SEC(1));
+    assert_true(leaver->over);
+    node_crash(leaver->node);
+    array_start_one(leaver);
+    until(&s, not_whole, &s);
+    reads(c, 0, FILE_BYTES, 0, 2);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_leaves), cmocka_unit_test(one_leaves_slowly)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
