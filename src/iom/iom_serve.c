@@ -63,6 +63,8 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->deltas_sent = le64_of(r.deltas_sent);
     s->settled = le64_of(r.settled);
     s->bad_blocks = le64_of(r.bad_blocks);
+    s->mended_blocks = le64_of(r.mended_blocks);
+    s->lost_blocks = le64_of(r.lost_blocks);
     s->journal_flushes = le64_of(t.journal_flushes);
     s->journal_bytes = le64_of(t.journal_bytes_written);
     s->data_blocks_written = le64_of(t.data_blocks_written);
@@ -70,6 +72,24 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->journal_apart = store_journal_apart(i->store);
     s->protected = (i->disk->power_protected ? WIRE_PROTECTED_STORE : 0) |
                    ((i->journal ? i->journal : i->disk)->power_protected ? WIRE_PROTECTED_JOURNAL : 0);
+}
+
+static void status_of_scrub(struct iom *i, struct wire_status *s) {
+    struct rows_scrub x;
+    if (!i->rows) return;
+    rows_scrub_look(i->rows, &x);
+    s->scrub.running = x.running;
+    s->scrub.result = le32_of(x.result);
+    s->scrub.done = le64_of(x.done);
+    s->scrub.total = le64_of(x.total);
+    s->scrub.rows = le64_of(x.rows);
+    s->scrub.bytes = le64_of(x.bytes);
+    s->scrub.rate = le64_of(x.rate);
+    s->scrub.found = le64_of(x.found);
+    s->scrub.mended = le64_of(x.mended);
+    s->scrub.lost = le64_of(x.lost);
+    s->scrub.skipped = le64_of(x.skipped);
+    s->scrub.elapsed_ns = le64_of(x.elapsed_ns);
 }
 
 static void status_of_world(struct iom *i, struct wire_status *s) {
@@ -95,6 +115,7 @@ static void answer_status(struct iom *i, struct inbound *in) {
     struct wire_status *s = (struct wire_status *)reply->body;
     status_of_map(i, s);
     status_of_store(i, s);
+    status_of_scrub(i, s);
     status_of_world(i, s);
     s->mem_bytes = le64_of(mem_used_bytes(i->env->mem));
     s->mem_spare_bytes = le64_of(mem_spare_bytes(i->env->mem));
@@ -154,6 +175,9 @@ static void co_control(struct iom *i, struct inbound *in) {
         return;
     case CONTROL_SYNC:
         hub_reply(in, NULL, i->serving ? co_sync(i) : ERR_STOPPED);
+        return;
+    case CONTROL_SCRUB:
+        hub_reply(in, NULL, i->serving ? rows_scrub_start(i->rows, le64_get(r->rate)) : ERR_STOPPED);
         return;
     }
     hub_reply(in, NULL, ERR_INVAL);

@@ -426,6 +426,7 @@ void rows_destroy(struct rows *r) {
         ASSERT(list_empty(&r->peer[i].out));
         mem_free(mem, r->peer[i].refusal);
     }
+    row_scrub_forget(r);
     MAP_FOR(&r->segs, it) seg_destroy(it.value);
     MAP_FOR(&r->objects, it) {
         mem_free(mem, ((struct object *)it.value)->cut);

@@ -133,5 +133,6 @@ struct resolve_decided { struct envelope env; le64 version[SEG_BLOCKS_MAX]; }; /
 struct req_gather { struct envelope env; struct wire_handle handle; struct wire_map map; le64 seg; le32 truncates; le16 rows; uint8_t k, reserved; };
 struct rep_gather { struct envelope env; le16 rows, lost; le32 reserved; le64 version[SEG_BLOCKS_MAX]; }; // version: of k, as the settled parity includes it
 
-struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, reserved[5]; }; // -> rep_verify_row and contents
-struct rep_verify_row { struct envelope env; le16 rows, bad_rows; le32 reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload
+struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, mend, reserved[4]; }; // -> rep_verify_row and contents. mend: row_scrub.c
+struct rep_verify_row { struct envelope env; le16 rows, bad_rows, mended_rows, reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload
+#define VERIFY_GONE_ON UINT64_MAX // a version that no row has: what was read may belong to another
