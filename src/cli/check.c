@@ -97,19 +97,9 @@ static err co_all(struct tool *t, struct check *c, void (*co_one)(void *arg), co
     return co_group_wait(t->e, &all, label);
 }
 
-static bool co_array_serves(struct tool *t, const struct conf *c) {
-    struct addresses a;
-    struct iom_answer answers[ARRAY_IOMS_MAX];
-    struct shown s;
-    addresses_of(c, &a);
-    co_ask_status(t, &a, env_now_ns(t->e) + SEC(2), answers);
-    show(c->ioms, answers, &s);
-    return s.array == ARRAY_RUNNING && s.up == c->ioms;
-}
-
 static void co_check_online(struct tool *t) {
     struct check *c = t->arg;
-    if (!co_array_serves(t, c->conf)) {
+    if (!co_all_up(t, c->conf)) {
         warn("not all IOMs are up; see which with: mendfs status, and start them with: mendfs up");
         return;
     }

@@ -51,6 +51,7 @@ struct shown {
     bool any;       // somebody answered
 };
 void show(uint8_t ioms, const struct iom_answer *a, struct shown *out);
+bool co_all_up(struct tool *t, const struct conf *c); // the array runs, and every IOM serves
 const char *iom_shown_name(enum iom_shown s);
 
 // ---- a daemon (daemon.c)

@@ -435,6 +435,7 @@ void rows_destroy(struct rows *r) {
         mem_free(mem, r->peer[i].refusal);
     }
     row_recheck_forget(r);
+    row_scrub_forget(r);
     MAP_FOR(&r->segs, it) seg_destroy(it.value);
     MAP_FOR(&r->objects, it) {
         mem_free(mem, ((struct object *)it.value)->cut);

@@ -78,6 +78,18 @@ MUST_USE err co_rows_build(struct rows *r);            // all of it, beside serv
 // ---- check and figures
 // Verifies on a quiet array every row whose parity chunk is here: parity equals the data of all members, checksums hold. One sentence per fault.
 MUST_USE err co_rows_verify(struct rows *r, void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *rows_verified, uint64_t *faults);
+// Scrub, beside clients (row_scrub.c): reads all rows whose parity is here and what lies here without protection, and mends. Until the end, or a stop.
+struct rows_scrub {
+    bool running;
+    err result;                  // of the last one, if none runs
+    uint64_t done, total;        // segments
+    uint64_t rows, bytes, rate;  // looked at, read (here and at the others), bytes a second (0: no limit)
+    uint64_t found, mended, lost; // blocks
+    uint64_t skipped;            // rows that were never at rest
+    uint64_t elapsed_ns;
+};
+MUST_USE err rows_scrub_start(struct rows *r, uint64_t bytes_per_s); // OK also if one runs
+void rows_scrub_look(const struct rows *r, struct rows_scrub *out);
 void row_record_refs(const struct key *k, const void *val, uint32_t len, void (*emit)(void *arg, block_addr at, uint32_t n), void *arg); // blocks a CHUNK/UPDATE record holds
 struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes;
                     uint64_t bad_blocks, mended_blocks, lost_blocks; // did not read; of these rebuilt; of these found not to be had (each time anew)

@@ -146,6 +146,7 @@ struct rep_gather { struct envelope env; le16 rows, lost; le32 reserved; le64 ve
 // MSG_SEGMENTS: numbers of the segments of an object that have a CHUNK, from one on; payload: le64 each, SEGMENTS_MAX at most
 struct req_segments { struct envelope env; struct wire_handle handle; le64 from; };
 #define SEGMENTS_MAX 8192u
-struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, reserved[5]; }; // -> rep_verify_row and contents
-struct rep_verify_row { struct envelope env; le16 rows, bad_rows, missing, reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload;
-                                                                                                                            // missing: to be built yet
+struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, mend, reserved[4]; }; // -> rep_verify_row and contents. mend: row_scrub.c
+struct rep_verify_row { struct envelope env; le16 rows, bad_rows, mended_rows, missing; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload;
+                                                                                                                               // missing: to be built yet
+#define VERIFY_GONE_ON UINT64_MAX // a version that no row has: what was read may belong to another

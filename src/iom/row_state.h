@@ -341,6 +341,7 @@ void row_slot_end(struct rows *r, struct row_claim *c, err result);
 void row_slots_wake(struct rows *r);
 
 // row_scrub.c
+MUST_USE err co_row_scrub_answer(struct dseg *d, struct inbound *in, struct msg **reply);
 void row_scrub_forget(struct rows *r);
 
 // row_verify.c

@@ -5,7 +5,7 @@
 
 static struct rows_stats stats_of(struct story *s, uint8_t iom) {
     struct rows_stats st;
-    rows_stats(s->a->iom[iom].start.iom->rows, &st);
+    rows_stats(s->a->iom[iom].start.iom->own.rows, &st);
     return st;
 }
 

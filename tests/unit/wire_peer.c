@@ -257,7 +257,7 @@ static void b_is_dead(void *ctx, uint8_t iom, uint64_t incarnation) {
 static void cast_b(struct side *s) { hub_cast(hub_peer(s->hub, (iom_id){1}, "b"), body(s, MSG_HEARTBEAT, 0)); }
 static void watch_b(void *arg) {
     struct side *s = arg;
-    hub_tell_deaths(s->hub, &(struct hub_deaths){known_b, b_is_dead, s});
+    hub_tell_deaths(s->hub, &(struct hub_deaths){.known = known_b, .dead = b_is_dead, .ctx = s});
     cast_b(s);
 }
 static void cast_b_now(void *arg) { cast_b(arg); }
