@@ -49,8 +49,7 @@ struct path {
     struct timer retry;
     uint64_t not_before_ns;    // no attempt before this
     uint32_t backoff_ms;       // 0: the last attempt went well
-    struct list kept;          // casts that wait for the greeting under way
-    uint32_t kept_len;
+    struct list kept;          // casts that wait for the greeting under way: a vote lost would be asked for again much later
     // Looking for a death, on the path of casts:
     uint64_t sought;           // the incarnation that this attempt will have proven dead if nobody is there
     uint64_t looked_ns;        // since when we look

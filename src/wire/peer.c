@@ -126,13 +126,11 @@ void peer_is_nobody(struct peer *p) {
 
 static void kept_drop(struct path *p) {
     for (struct list *n; (n = list_pop_front(&p->kept));) msg_free(LIST_ENTRY(n, struct msg, node));
-    p->kept_len = 0;
 }
 
 void peer_met(struct peer *p) {
     const struct hub_deaths *d = &p->hub->deaths;
     for (struct list *n; (n = list_pop_front(&p->cast.kept));) conn_send(p->cast.link->conn, LIST_ENTRY(n, struct msg, node));
-    p->cast.kept_len = 0;
     if (d->met && p->iom != NO_IOM) d->met(d->ctx, p->iom);
 }
 
@@ -311,8 +309,19 @@ err co_call(struct peer *p, struct msg *req, const struct call_opts *o, struct m
 }
 
 // ---- casts ----------------------------------------------------------------------------------------------------------
-#define CASTS_KEPT_MAX 8u                     // while the connection is made: a vote lost at once would be asked for again much later
 #define CAST_QUEUE_MAX_BYTES KIB(64) // who does not read gets no more: the newest heartbeat is the one that counts
+
+// The newest of each type.
+static void cast_keep(struct path *p, struct msg *m) {
+    LIST_FOR(&p->kept, n) {
+        struct msg *older = LIST_ENTRY(n, struct msg, node);
+        if (older->type != m->type) continue;
+        list_remove(&older->node);
+        msg_free(older);
+        break;
+    }
+    list_push_back(&p->kept, &m->node);
+}
 
 void hub_cast(struct peer *p, struct msg *m) {
     struct link *l = p->cast.link;
@@ -321,8 +330,6 @@ void hub_cast(struct peer *p, struct msg *m) {
         return;
     }
     if (!l) path_want(&p->cast);
-    if (p->cast.link && !p->cast.link->greeted && p->cast.kept_len < CASTS_KEPT_MAX) {
-        list_push_back(&p->cast.kept, &m->node);
-        p->cast.kept_len++;
-    } else msg_free(m);
+    if (p->cast.link && !p->cast.link->greeted && p->hub->deaths.met) cast_keep(&p->cast, m);
+    else msg_free(m);
 }
