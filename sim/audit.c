@@ -151,7 +151,7 @@ static void store_fault(void *ctx, const char *sentence) {
 
 static void record_refs(void *ctx, enum tree_id t, const struct key *k, const void *val, uint32_t len, void (*emit)(void *arg, block_addr at, uint32_t n),
                         void *arg) {
-    if (t == TREE_LOCAL) row_record_refs(k, val, len, emit, arg);
+    if (t == TREE_LOCAL || t == TREE_STAND_IN) row_record_refs(k, val, len, emit, arg);
 }
 
 static err co_member_open(struct member *m) {
@@ -198,7 +198,7 @@ static void co_all_check(struct audit *u, struct member *m) {
     uint64_t objects, faults;
     for (uint8_t n = 0; n < u->a->ioms; n++) s[n] = m[n].store;
     for (uint8_t n = 0; n < u->a->ioms; n++) co_updates_check(&m[n]);
-    err e = co_names_check(node_env(u->node), s, u->a->ioms, names_fault, u, &objects, &faults);
+    err e = co_names_check(node_env(u->node), s, u->a->ioms, NO_IOM, names_fault, u, &objects, &faults);
     if (e) oracle_fault(u->o, "names: cannot be checked: %s", err_text(e));
     e = co_audit_disk(node_env(u->node), s, u->a->ioms, rows_fault, u, &u->rows);
     if (e) oracle_fault(u->o, "rows on disk: cannot be checked: %s", err_text(e));

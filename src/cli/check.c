@@ -2,6 +2,9 @@
 // them, then the rows, by the IOMs' own code: each store gets its rows, which ask each other over the sockets of the
 // IOMs that do not run.
 //
+// An IOM that is away is looked at as far as the others have what it has: online its stand-in is asked; offline its proxy's store
+// gets a second set of rows, the stand-in's, and the proxy's copy of its tree counts. Its own store, which is behind, is verified by itself.
+//
 // Offline, what was not stopped cleanly has updates that no recovery has settled. Only the stores are verified then,
 // and they are left as unclean as they were, so that the next start recovers.
 #include "cli/cli.h"
@@ -14,6 +17,7 @@
 #include <unistd.h>
 
 #define FAULTS_SHOWN 200u
+#define SETTLE_LIMIT_MS 10000u
 
 struct totals {
     uint64_t rows, blocks, faults, told;
@@ -22,6 +26,8 @@ struct check {
     const struct conf *conf;
     struct totals sum;
     bool ran;        // to its end
+    uint8_t away;    // offline: whose store is behind; NO_IOM: nobody's
+    struct shown shown; // online
     bool unrecovered; // and could look at the stores alone
 };
 
@@ -63,7 +69,9 @@ static err take_verified(struct check *c, uint8_t iom, const struct msg *reply) 
 static err co_control(struct verification *v, enum control_op op, struct msg **reply) {
     struct msg *q = hub_msg(v->t->hub, MSG_CONTROL, sizeof(struct req_control));
     ((struct req_control *)q->body)->op = (uint8_t)op;
-    return co_call(hub_peer(v->t->hub, (iom_id){v->iom}, v->c->conf->iom[v->iom].at), q, &(struct call_opts){0}, reply);
+    char at[108];
+    answers_at(v->c->conf, v->iom, v->c->shown.stand_in[v->iom], at);
+    return co_call(hub_peer(v->t->hub, (iom_id){v->iom}, at), q, &(struct call_opts){0}, reply);
 }
 
 static void co_settle_one(void *arg) {
@@ -97,12 +105,46 @@ static err co_all(struct tool *t, struct check *c, void (*co_one)(void *arg), co
     return co_group_wait(t->e, &all, label);
 }
 
+// Each IOM answers, or the others have agreed on who answers for it.
+static bool all_are_answered_for(const struct shown *s) {
+    for (uint8_t i = 0; i < s->ioms; i++)
+        if (s->stand_in[i] == NO_IOM && s->iom[i] != SHOWN_UP && s->iom[i] != SHOWN_REBUILDING) return false;
+    return s->array == ARRAY_RUNNING;
+}
+
+// One that has just failed or returns: that takes a moment.
+static bool co_array_serves(struct tool *t, struct check *c, struct iom_answer answers[ARRAY_IOMS_MAX]) {
+    struct addresses a;
+    uint64_t deadline_ms = now_ms() + SETTLE_LIMIT_MS;
+    addresses_of(c->conf, &a);
+    for (;;) {
+        co_ask_status(t, &a, env_now_ns(t->e) + SEC(2), answers);
+        show(c->conf->ioms, answers, &c->shown);
+        if (all_are_answered_for(&c->shown)) return true;
+        if (now_ms() >= deadline_ms || !c->shown.any) return false;
+        co_sleep_until(t->e, env_now_ns(t->e) + MSEC(100), "check: until the array runs");
+    }
+}
+
+static void tell_not_looked_at(const struct check *c, const struct iom_answer *answers) {
+    for (uint8_t i = 0; i < c->conf->ioms; i++) {
+        const struct wire_status *w = &answers[i].s;
+        if (c->shown.stand_in[i] != NO_IOM)
+            say("IOM %u is away: checked as far as the others have what it has; rows with a block that only it has were not added up", i);
+        else if (c->shown.iom[i] == SHOWN_REBUILDING)
+            say("IOM %u rebuilds: rows with one of the %llu blocks that it lacks still were not added up", i,
+                (unsigned long long)(le64_get(w->missing_total) - le64_get(w->missing_done)));
+    }
+}
+
 static void co_check_online(struct tool *t) {
     struct check *c = t->arg;
-    if (!co_all_up(t, c->conf)) {
-        warn("not all IOMs are up; see which with: mendfs status, and start them with: mendfs up");
+    struct iom_answer answers[ARRAY_IOMS_MAX];
+    if (!co_array_serves(t, c, answers)) {
+        warn("the array does not serve now; see who is missing with: mendfs status, and start it with: mendfs up");
         return;
     }
+    tell_not_looked_at(c, answers);
     if (co_all(t, c, co_settle_one, "check: until all is settled") == OK)
         c->ran = co_all(t, c, co_verify_one, "check: answers of the IOMs") == OK;
 }
@@ -131,7 +173,7 @@ static void store_fault(void *ctx, const char *sentence) {
 
 static void record_refs(void *ctx, enum tree_id t, const struct key *k, const void *val, uint32_t len,
                         void (*emit)(void *arg, block_addr at, uint32_t n), void *arg) {
-    if (t == TREE_LOCAL) row_record_refs(k, val, len, emit, arg);
+    if (t == TREE_LOCAL || t == TREE_STAND_IN) row_record_refs(k, val, len, emit, arg);
 }
 
 static err co_journal_open(struct member *m, const char *path, char why[STORE_WHY_BYTES]) {
@@ -191,17 +233,30 @@ static bool co_stores_verify(struct offline *o) {
     return true;
 }
 
-static uint64_t co_unsettled(struct store *s) {
+static uint64_t co_unsettled_in(struct store *s, enum tree_id tree) {
     static const uint8_t none[16];
     uint8_t value[RECORD_BYTES_MAX];
     uint32_t len;
     uint64_t n = 0;
     struct key k = key_make(KIND_UPDATE, none, 0);
-    while (co_tree_seek(s, TREE_LOCAL, &k, value, sizeof value, &len) == OK && key_kind(&k) == KIND_UPDATE) {
+    while (co_tree_seek(s, tree, &k, value, sizeof value, &len) == OK && key_kind(&k) == KIND_UPDATE) {
         n++;
         k = key_next(k);
     }
     return n;
+}
+
+static uint64_t co_unsettled(struct store *s) { return co_unsettled_in(s, TREE_LOCAL) + co_unsettled_in(s, TREE_STAND_IN); }
+
+// Whose proxy stood in for it when the array stopped.
+static uint8_t find_away(const struct offline *o) {
+    uint8_t ioms = o->c->conf->ioms;
+    for (uint8_t i = 0; i < ioms; i++) {
+        uint64_t epoch, number;
+        tree_note(o->member[proxy_of((iom_id){i}, ioms).n].store, TREE_STAND_IN, &epoch, &number);
+        if (number) return i;
+    }
+    return NO_IOM;
 }
 
 // ---- offline: the names, over all stores together
@@ -214,7 +269,7 @@ static bool co_names_verify(struct offline *o) {
     struct store *stores[ARRAY_IOMS_MAX];
     uint64_t objects = 0, faults = 0;
     for (uint8_t i = 0; i < o->c->conf->ioms; i++) stores[i] = o->member[i].store;
-    err e = co_names_check(o->t->e, stores, o->c->conf->ioms, names_fault, &o->c->sum, &objects, &faults);
+    err e = co_names_check(o->t->e, stores, o->c->conf->ioms, o->c->away, names_fault, &o->c->sum, &objects, &faults);
     o->c->sum.faults += faults;
     if (e) warn("the names could not be verified: %s%s", o->t->error.text[0] ? o->t->error.text : err_text(e), err_next(e));
     return !e;
@@ -244,7 +299,8 @@ static void row_question_task(void *arg) {
 }
 static void on_call(void *ctx, struct inbound *in) {
     struct member *m = ctx;
-    if (in->m->type != MSG_VERIFY || !m->rows) {
+    bool asks = in->m->type == MSG_RESOLVE && m->o->c->away != NO_IOM; // a stand-in, for versions
+    if ((in->m->type != MSG_VERIFY && !asks) || !m->rows) {
         hub_reply(in, NULL, ERR_STOPPED);
         return;
     }
@@ -255,6 +311,8 @@ static void on_call(void *ctx, struct inbound *in) {
 
 static err rows_open(struct member *m) {
     const struct conf *c = m->o->c->conf;
+    struct rows_config config = {.stand_in = m->iom == m->o->c->away};
+    struct store *s = config.stand_in ? m->o->member[proxy_of((iom_id){m->iom}, c->ioms).n].store : m->store;
     const struct store_ident *id = store_ident(m->store);
     struct env *e = m->o->t->e;
     struct hub_config h = {.self = {.kind = NODE_IOM, .iom = m->iom, .incarnation = store_incarnation(m->store)},
@@ -270,7 +328,7 @@ static err rows_open(struct member *m) {
                              .co_call = co_ask_peer,
                              .co_end_durable = co_no_end,
                              .touch = no_touch};
-    m->rows = rows_create(e, m->store, (iom_id){m->iom}, &port, NULL);
+    m->rows = rows_create(e, s, (iom_id){m->iom}, &port, &config);
     return hub_listen(m->hub, c->iom[m->iom].at);
 }
 
@@ -312,6 +370,7 @@ static bool co_is_recovered(const struct offline *o) {
     uint64_t unsettled = 0;
     bool clean = true;
     for (uint8_t i = 0; i < o->c->conf->ioms; i++) {
+        if (i == o->c->away) continue; // it catches up with what the others decided
         clean &= store_was_clean(o->member[i].store);
         unsettled += co_unsettled(o->member[i].store);
     }
@@ -323,6 +382,9 @@ static void co_check_offline(struct tool *t) {
     struct offline *o = mem_alloc(t->e->mem, sizeof *o);
     *o = (struct offline){.t = t, .c = c};
     if (co_members_open(o) && co_stores_verify(o)) {
+        c->away = find_away(o);
+        if (c->away != NO_IOM)
+            say("IOM %u has missed what was changed while it was away, and catches up when it is started: checked as far as it is here", c->away);
         c->unrecovered = !co_is_recovered(o);
         c->ran = c->unrecovered || (co_names_verify(o) && co_rows_check(o));
     }
@@ -331,23 +393,20 @@ static void co_check_offline(struct tool *t) {
 }
 
 // ---- the command
-static uint8_t count_running(const struct conf *c) {
-    uint8_t n = 0;
+static bool any_runs(const struct conf *c) {
+    bool any = false;
     for (uint8_t i = 0; i < c->ioms; i++) {
         char name[32];
         struct proc p;
         snprintf(name, sizeof name, "iom-%u", i);
-        n += proc_find(c->dir, name, &p);
+        any |= proc_find(c->dir, name, &p);
         proc_close(&p);
     }
-    return n;
+    return any;
 }
 
 static int check(struct check *c) {
-    uint8_t running = count_running(c->conf);
-    if (running && running < c->conf->ioms)
-        return fail(2, "only %u of %u IOMs run: start all (mendfs up) or none (mendfs down), then check", running,
-                    c->conf->ioms);
+    bool running = any_runs(c->conf);
     if (!running && !socket_dirs_ensure(c->conf)) return 2;
     tool_run(c->conf->cluster, running ? co_check_online : co_check_offline, c);
     if (!c->ran) return fail(2, "could not check%s; the reasons stand above", c->sum.faults ? " everything" : "");
@@ -365,7 +424,7 @@ static int check(struct check *c) {
 static int check_run(int argc, char **argv) {
     const char *dir = NULL, *rest[1];
     struct conf conf;
-    struct check c = {.conf = &conf};
+    struct check c = {.conf = &conf, .away = NO_IOM};
     const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {0}};
     if (!args_parse(&cmd_check, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
     if (!conf_need(dir, &conf)) return 2;
@@ -382,7 +441,7 @@ const struct command cmd_check = {
     "Verifies every invariant (fsck), of a running array or of one that is stopped",
     "Running: every row's parity equals its data, and every checksum holds; best while nobody writes. Stopped: the "
     "stores' trees\n"
-    "and allocators too, and all names. Nothing is changed. After a crash it has to run once first, as only\n"
+    "and allocators too, and all names. With an IOM away it checks what the others have, and says so. Nothing is changed. After a crash it has to run once first, as only\n"
     "recovery settles what was under way. Exit status: 0 clean, 1 faults (each is a line before the summary), 2 could "
     "not run.\n",
     check_run,

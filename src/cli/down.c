@@ -88,7 +88,7 @@ static void mx_end(struct down *d) {
 struct settling {
     struct tool *t;
     const struct conf *c;
-    uint8_t iom;
+    uint8_t iom, stand_in;
     struct group *all;
 };
 static void co_settle_iom(void *arg) {
@@ -96,19 +96,29 @@ static void co_settle_iom(void *arg) {
     struct msg *q = hub_msg(s->t->hub, MSG_CONTROL, sizeof(struct req_control)), *reply;
     ((struct req_control *)q->body)->op = CONTROL_SYNC;
     struct call_opts o = {.deadline_ns = env_now_ns(s->t->e) + SEC(10)};
-    err e = co_call(hub_peer(s->t->hub, (iom_id){s->iom}, s->c->iom[s->iom].at), q, &o, &reply);
+    char at[108];
+    answers_at(s->c, s->iom, s->stand_in, at);
+    err e = co_call(hub_peer(s->t->hub, (iom_id){s->iom}, at), q, &o, &reply);
     msg_free(reply);
     group_done(s->t->e, s->all, e);
 }
 
 static void co_settle_all(struct tool *t) {
     const struct conf *c = t->arg;
+    struct addresses at;
+    struct iom_answer answers[ARRAY_IOMS_MAX];
+    struct shown shown;
+    addresses_of(c, &at);
+    co_ask_status(t, &at, env_now_ns(t->e) + SEC(1), answers);
+    show(c->ioms, answers, &shown);
+    if (shown.array != ARRAY_RUNNING) return; // the next start settles it
     for (uint32_t round = 0; round < 2; round++) {
         struct settling s[ARRAY_IOMS_MAX];
         struct group all;
         group_init(&all);
         for (uint8_t i = 0; i < c->ioms; i++) {
-            s[i] = (struct settling){t, c, i, &all};
+            if (shown.stand_in[i] == NO_IOM && !answers[i].answered) continue; // hung, or just gone
+            s[i] = (struct settling){t, c, i, shown.stand_in[i], &all};
             group_add(&all);
             env_spawn(t->e, "down: one IOM", co_settle_iom, &s[i]);
         }

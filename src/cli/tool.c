@@ -148,3 +148,13 @@ const char *iom_shown_name(enum iom_shown s) {
     static const char *const names[] = {"stopped", "up", "failed", "returning", "rebuilding"};
     return names[s];
 }
+
+void answers_at(const struct conf *c, uint8_t iom, uint8_t stand_in, char out[108]) {
+    struct cluster_map m = {.ioms = c->ioms};
+    for (uint8_t i = 0; i < c->ioms; i++) {
+        memcpy(m.iom[i].at, c->iom[i].at, sizeof m.iom[i].at);
+        m.iom[i].proxy = proxy_of((iom_id){i}, c->ioms).n;
+    }
+    if (stand_in == NO_IOM) snprintf(out, 108, "%s", c->iom[iom].at);
+    else cluster_map_stand_in(&m, iom, out);
+}

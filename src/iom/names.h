@@ -81,8 +81,9 @@ struct names_replay *names_leave_replay(struct names *n); // before names_destro
 
 // ---- check: every CNODE, DIRENT, link count, parent; mirror equals own tree (by digest). One sentence per fault.
 // Online or on opened stores. All stores of the array, quiet (cleanly stopped, or recovered and without requests), in
-// the caller's env. OK also with faults; an error: it could not be read.
-MUST_USE err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms, void (*fault)(void *ctx, const char *sentence), void *ctx,
+// the caller's env. OK also with faults; an error: it could not be read. `away`: the IOM whose proxy stood in for it and whose own
+// store is behind: the proxy's copy of its tree counts. NO_IOM: all were there.
+MUST_USE err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms, uint8_t away, void (*fault)(void *ctx, const char *sentence), void *ctx,
                             uint64_t *objects, uint64_t *faults);
 struct names_stats { uint64_t objects, dirents, requests, slots_replayed, mirror_batches, intents; };
 void names_stats(const struct names *n, struct names_stats *out);

@@ -19,7 +19,7 @@ struct checked { // an object as the entries and its CNODE tell it
 struct check {
     struct env *env;
     struct store *const *stores;
-    uint8_t ioms;
+    uint8_t ioms, away;
     struct map objects; // by handle hash
     void (*fault)(void *ctx, const char *sentence);
     void *ctx;
@@ -53,10 +53,12 @@ typedef void (*record_fn)(struct check *c, uint8_t iom, const struct key *k, con
 static err co_each_record(struct check *c, enum record_kind kind, record_fn fn) {
     static const uint8_t zero[16];
     for (uint8_t i = 0; i < c->ioms; i++) {
+        struct store *s = c->stores[i == c->away ? proxy_of((iom_id){i}, c->ioms).n : i];
+        enum tree_id tree = i == c->away ? TREE_WARD : TREE_META;
         for (struct key k = key_make((uint8_t)kind, zero, 0);; k = key_next(k)) {
             uint8_t val[RECORD_BYTES_MAX];
             uint32_t len;
-            err e = co_tree_seek(c->stores[i], TREE_META, &k, val, sizeof val, &len);
+            err e = co_tree_seek(s, tree, &k, val, sizeof val, &len);
             if (e == ERR_NOENT || (e == OK && key_kind(&k) != kind)) break;
             if (e != OK) return e;
             fn(c, i, &k, val, len);
@@ -174,6 +176,7 @@ static void check_intent(struct check *c, uint8_t iom, const struct key *k, cons
 // ---- 4
 static err co_check_mirror(struct check *c, uint8_t iom) {
     uint8_t proxy = proxy_of((iom_id){iom}, c->ioms).n;
+    if (iom == c->away || proxy == c->away) return OK; // the one here is the only one that is up to date
     struct key k = {{0}}, twin;
     uint64_t epoch[2], number[2];
     tree_note(c->stores[iom], TREE_META, &epoch[0], &number[0]);
@@ -197,9 +200,9 @@ static err co_check_mirror(struct check *c, uint8_t iom) {
     }
 }
 
-err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms,
+err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms, uint8_t away,
                    void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *objects, uint64_t *faults) {
-    struct check c = {.env = e, .stores = stores, .ioms = array_ioms, .fault = fault, .ctx = ctx};
+    struct check c = {.env = e, .stores = stores, .ioms = array_ioms, .away = away, .fault = fault, .ctx = ctx};
     map_init(&c.objects, e->mem);
     check_object(&c, handle_root())->dir = true;
     err r = co_each_record(&c, KIND_DIRENT, check_dirent);

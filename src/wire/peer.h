@@ -69,7 +69,7 @@ void hub_set_incarnation(struct hub *h, uint64_t incarnation); // greets anew: c
 struct hub_deaths {
     uint64_t (*known)(void *ctx, uint8_t iom);                   // the newest incarnation that can have listened by now; 0: none
     void (*dead)(void *ctx, uint8_t iom, uint64_t incarnation);  // its process is gone
-    void (*met)(void *ctx, uint8_t iom);                         // casts reach it from now on: those made before, while it could not be reached, are lost
+    void (*met)(void *ctx, uint8_t iom);                         // casts reach it from now on: of those made before it could be reached, the newest of each type follow
     void *ctx;
 };
 void hub_tell_deaths(struct hub *h, const struct hub_deaths *d);   // NULL: no more
@@ -89,7 +89,7 @@ struct call_opts { uint64_t deadline_ns; bool *cancelled; struct waitq *cancel; 
 MUST_USE err co_call(struct peer *p, struct msg *req, const struct call_opts *o, struct msg **reply);
 void hub_post(struct peer *p, struct msg *m);          // owns m; never waits. Loopback to oneself is not offered: callers shortcut
 uint64_t peer_post_backlog_bytes(const struct peer *p);
-void hub_cast(struct peer *p, struct msg *m);          // owns m; dropped if neither connected nor connecting (but connects)
+void hub_cast(struct peer *p, struct msg *m);          // owns m; dropped if not connected (but connects; see hub_deaths)
 struct msg *inbound_reply(struct inbound *in, uint32_t body_len); // a reply message to fill (type = request's | MSG_REPLY)
 void hub_drop(struct inbound *in);                                   // no answer: the caller's connection stays, its call waits on
 void hub_reply(struct inbound *in, struct msg *reply, err result); // owns both; reply NULL = envelope alone

@@ -373,7 +373,7 @@ static inline void bed_checker_task(void *arg) {
         bed_check(disk_open(e, &(struct disk_open_args){name, true, c->bed->disk_bytes}, &d), "disk", i);
         bed_check(co_store_open(d, &c->bed->config, &(struct store_hooks){0}, &stores[i]), "store", i);
     }
-    bed_check(co_names_check(e, stores, c->bed->ioms, bed_fault, NULL, &c->objects, &c->faults), "check", 99);
+    bed_check(co_names_check(e, stores, c->bed->ioms, NO_IOM, bed_fault, NULL, &c->objects, &c->faults), "check", 99);
     for (uint8_t i = 0; i < c->bed->ioms; i++) co_store_abandon(stores[i]);
     c->over = true;
 }
