@@ -13,6 +13,7 @@ struct workload_options {
     uint32_t brawlers; // tasks that write, cut, rename and remove the same files at once
     uint32_t ops;      // of each task
     uint32_t blocks;   // of a shared file
+    uint32_t idle;     // bit n: client n is there and does nothing
     bool policies;     // folders have protection, quantum, span and toughness by chance
     bool syncs;        // some writes with O_SYNC; the toughness of files changes
 };
