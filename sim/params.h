@@ -7,9 +7,27 @@
 #include "sim/run.h"
 #include "sim/workload.h"
 
+// In the order in which shrinking leaves them out.
 //    name          least  most        plain  what
 #define RUN_PARAMS(X)                                                                                                  \
     X(dice,         0,     UINT32_MAX, 0,     "another course of the same run")                                        \
+    X(rounds,       0,     100,        0,     "faults, one after the other")                                           \
+    X(cut_in,       0,     100000,     0,     "the first comes at this I/O; 0: at one by chance")                      \
+    X(again,        0,     100,        0,     "at most so many in the recovery from one")                              \
+    X(mx_deaths,    0,     100,        0,     "")                                                                      \
+    X(idle,         0,     UINT32_MAX, 0,     "bit n: client n is there and does nothing")                             \
+    X(writers,      0,     16,         0,     "clients, each kind: sim/workload.h")                                    \
+    X(namers,       0,     16,         0,     "")                                                                      \
+    X(passers,      0,     8,          0,     "pairs")                                                                 \
+    X(loggers,      0,     16,         0,     "")                                                                      \
+    X(brawlers,     0,     16,         0,     "")                                                                      \
+    X(mxs,          1,     4,          1,     "MX nodes")                                                              \
+    X(ops,          1,     10000,      1,     "of each client")                                                        \
+    X(blocks,       2,     512,        2,     "of a shared file")                                                      \
+    X(policies,     0,     1,          0,     "folders have policies")                                                 \
+    X(syncs,        0,     1,          0,     "writes with O_SYNC, the toughness of files changes")                    \
+    X(apart,        0,     1,          0,     "journals on disks of their own")                                        \
+    X(protects,     0,     3,          0,     "power-protected: 1 journals, 2 stores, 3 both")                         \
     X(reset_ppm,    0,     100000,     0,     "of all messages: their connection breaks")                              \
     X(spike_ppm,    0,     1000000,    0,     "of all disk I/Os: they take 20 ms more")                                \
     X(ioms,         1,     8,          3,     "IOMs")                                                                  \
@@ -17,24 +35,7 @@
     X(meta_kib,     1024,  65536,      4096,  "of the store's cache")                                                  \
     X(cache_kib,    1024,  65536,      8192,  "of the rows' cache")                                                    \
     X(credit_kib,   128,   65536,      4096,  "that each D may have at a P")                                           \
-    X(age_ms,       1,     10000,      5,     "after which a write hardens by itself")                                 \
-    X(apart,        0,     1,          0,     "journals on disks of their own")                                        \
-    X(protects,     0,     3,          0,     "power-protected: 1 journals, 2 stores, 3 both")                         \
-    X(mxs,          1,     4,          1,     "MX nodes")                                                              \
-    X(writers,      0,     16,         0,     "clients, each kind: sim/workload.h")                                    \
-    X(namers,       0,     16,         0,     "")                                                                      \
-    X(passers,      0,     8,          0,     "pairs")                                                                 \
-    X(loggers,      0,     16,         0,     "")                                                                      \
-    X(brawlers,     0,     16,         0,     "")                                                                      \
-    X(idle,         0,     UINT32_MAX, 0,     "bit n: client n is there and does nothing")                             \
-    X(ops,          1,     10000,      1,     "of each client")                                                        \
-    X(blocks,       2,     512,        2,     "of a shared file")                                                      \
-    X(policies,     0,     1,          0,     "folders have policies")                                                 \
-    X(syncs,        0,     1,          0,     "writes with O_SYNC, the toughness of files changes")                    \
-    X(rounds,       0,     100,        0,     "faults, one after the other")                                           \
-    X(cut_in,       0,     100000,     0,     "the first comes at this I/O; 0: at one by chance")                      \
-    X(again,        0,     100,        0,     "at most so many in the recovery from one")                              \
-    X(mx_deaths,    0,     100,        0,     "")
+    X(age_ms,       1,     10000,      5,     "after which a write hardens by itself")
 
 #define RUN_PARAM_FIELD(name, least, most, plain, what) uint64_t name;
 struct run_params { RUN_PARAMS(RUN_PARAM_FIELD) };

@@ -28,6 +28,7 @@
 
 #define DICE 4u                // courses tried of a candidate
 #define BARREN_PASSES 2u
+#define NEAR 32u
 #define FIRST_SECONDS 300u     // of the run as it came
 #define LEAST_SECONDS 5u       // of a candidate, and four times what the first run took
 #define STDERR_BYTES 65536u    // looked at
@@ -136,8 +137,12 @@ static uint64_t clients_of(const struct run_params *p) {
     return p->writers + p->namers + 2 * p->passers + p->loggers + p->brawlers;
 }
 
+static uint64_t everybody(const struct run_params *p) {
+    return (1ull << clients_of(p)) - 1;
+}
+
 static uint64_t weight(struct run_params p) {
-    uint64_t w = 0, clients = clients_of(&p), idle = (uint64_t)__builtin_popcountll(p.idle & ((1ull << clients) - 1));
+    uint64_t w = 0, clients = clients_of(&p), idle = (uint64_t)__builtin_popcountll(p.idle & everybody(&p));
     for (enum run_param n = 0; n < PARAMS; n++) {
         uint64_t v = *run_param(&p, n), plain = run_param_info[n].plain, far = v > plain ? v - plain : plain - v;
         if (n == PARAM_dice || n == PARAM_idle || n == PARAM_cut_in || far == 0) continue; // how it comes about
@@ -177,8 +182,9 @@ static void tell(const struct descent *d) {
 }
 
 static bool try_one(struct descent *d, struct run_params p) {
-    struct param_words set = words_of(d, p);
     struct tried t;
+    p.idle &= everybody(&p);
+    struct param_words set = words_of(d, p);
     d->out->tries++;
     run_alone(d, &set, d->seconds, &t);
     if (!t.failure[0]) return false;
@@ -204,18 +210,20 @@ static bool try_with(struct descent *d, enum run_param n, uint64_t v) {
     return false;
 }
 
-// Toward `to`: all the way, an eighth is left, half of it, all but one.
+// Toward `to`: all the way, an eighth is left, half of it, seven eighths; and near it one by one.
 static bool try_nearer(struct descent *d, enum run_param n, uint64_t v, uint64_t to) {
     if (try_with(d, n, to)) return true;
     if (v < to || run_param_info[n].most == 1) return false; // a size that is made larger, a thing that is or is not
     uint64_t far = v - to;
     return (far > 8 && try_with(d, n, to + far / 8)) || (far > 2 && try_with(d, n, to + far / 2)) ||
-           (far > 1 && try_with(d, n, v - 1));
+           (far > 8 && try_with(d, n, to + far / 8 * 7)) || (far > 1 && far <= NEAR && try_with(d, n, v - 1));
 }
 
 static bool clients_rest(struct descent *d) {
     bool any = false;
-    for (uint64_t n = 0; n < clients_of(&d->best); n++)
+    uint64_t clients = clients_of(&d->best), half = (1ull << clients / 2) - 1;
+    if (clients > 3 && !d->best.idle) any = try_with(d, PARAM_idle, half) || try_with(d, PARAM_idle, everybody(&d->best) & ~half);
+    for (uint64_t n = 0; n < clients; n++)
         if (!(d->best.idle >> n & 1)) any |= try_with(d, PARAM_idle, d->best.idle | 1ull << n);
     return any;
 }
@@ -228,7 +236,6 @@ static bool step(struct descent *d, enum run_param n) {
     return v != plain && try_nearer(d, n, v, plain);
 }
 
-// Far more is left out at once than one by one, if it can be.
 static bool pass(struct descent *d) {
     bool any = false;
     for (enum run_param n = 0; n < PARAMS; n++)
