@@ -23,8 +23,8 @@
 // The later ones of one path are always power cuts of all.
 //
 // --journals-apart: each IOM's journal lies on a disk of its own; a power cut keeps any subset of the sectors of both.
-// --protects says which of the disks are power-protected: nothing of those is at risk; --power-lie: the IOMs believe it,
-// and it is not so.
+// --protects says which of the disks are power-protected: nothing of those is at risk; --power-lie: the IOMs believe
+// it, and it is not so.
 //
 // PATH: KIND:MOMENT:SUBSET[/MOMENT:SUBSET]...; what fails is told with the command line that replays it (--at PATH),
 // without a fork.
@@ -182,7 +182,8 @@ static void failed(struct enumeration *e, const char *why) {
     if (s->told == FAILURES_TOLD) return;
     snprintf(s->failure[s->told++], sizeof s->failure[0],
              "%s: %s\n    mendfs-sim --enumerate %s --seed %llu --ioms %u%s%s%s --trace", e->level ? path : "no fault",
-             why, e->script->name, (unsigned long long)e->seed, e->ioms, devices, e->level ? " --at " : " --depth 0", path);
+             why, e->script->name, (unsigned long long)e->seed, e->ioms, devices, e->level ? " --at " : " --depth 0",
+             path);
 }
 
 static void tell(struct enumeration *e, const char *what) {
@@ -594,8 +595,10 @@ static int usage(const char *why) {
     fprintf(stderr, "mendfs-sim: %s\n", why);
     fprintf(stderr,
             "usage: mendfs-sim --enumerate SCRIPT|all|list [--seed S] [--ioms N] [--bound K] [--depth D] [--every N]\n"
-            "                  [--kinds KIND,...] [--journals-apart] [--protects journal|store|all [--power-lie]] [--first] [--seconds T]\n"
-            "       mendfs-sim --enumerate SCRIPT [--seed S] [--ioms N] [--journals-apart] [--protects ...] --at PATH [--trace]\n"
+            "                  [--kinds KIND,...] [--journals-apart] [--protects journal|store|all [--power-lie]] "
+            "[--first] [--seconds T]\n"
+            "       mendfs-sim --enumerate SCRIPT [--seed S] [--ioms N] [--journals-apart] [--protects ...] --at PATH "
+            "[--trace]\n"
             "  --bound K   all subsets of up to K sectors at risk (6)\n"
             "  --depth D   cuts in a row (1); 0: only the script\n"
             "  --every N   cut a recovery at every N-th moment (1)\n"
@@ -641,11 +644,12 @@ static bool kinds_of(char *s, uint32_t *out) {
 }
 
 int enumerate_main(int argc, char **argv) {
-    static const struct option longs[] = {{"enumerate", 1, 0, 'e'}, {"seed", 1, 0, 's'},  {"ioms", 1, 0, 'i'},
-                                          {"bound", 1, 0, 'b'},     {"depth", 1, 0, 'd'}, {"every", 1, 0, 'n'},
-                                          {"kinds", 1, 0, 'k'},     {"first", 0, 0, 'f'}, {"at", 1, 0, 'a'},
-                                          {"seconds", 1, 0, 't'},   {"trace", 0, 0, 'v'}, {"journals-apart", 0, 0, 'j'},
-                                          {"protects", 1, 0, 'p'},  {"power-lie", 0, 0, 'l'}, {0}};
+    static const struct option longs[] = {
+        {"enumerate", 1, 0, 'e'}, {"seed", 1, 0, 's'},      {"ioms", 1, 0, 'i'},
+        {"bound", 1, 0, 'b'},     {"depth", 1, 0, 'd'},     {"every", 1, 0, 'n'},
+        {"kinds", 1, 0, 'k'},     {"first", 0, 0, 'f'},     {"at", 1, 0, 'a'},
+        {"seconds", 1, 0, 't'},   {"trace", 0, 0, 'v'},     {"journals-apart", 0, 0, 'j'},
+        {"protects", 1, 0, 'p'},  {"power-lie", 0, 0, 'l'}, {0}};
     struct enumeration e = {.seed = 1, .every = 1, .bound = 6, .depth = 1, .kinds = UINT32_MAX, .ioms = 3};
     struct totals t = {0};
     const char *script = NULL;

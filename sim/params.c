@@ -1,5 +1,5 @@
-// What the seed decides of a run, and what is decided otherwise; see params.h. A seed is to stay the run that it is: the
-// order of the random numbers here does not change, and what is new takes none of them.
+// What the seed decides of a run, and what is decided otherwise; see params.h. A seed is to stay the run that it is:
+// the order of the random numbers here does not change, and what is new takes none of them.
 #include "sim/params.h"
 
 #include "base/sum.h"

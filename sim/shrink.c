@@ -26,13 +26,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DICE 4u                // courses tried of a candidate
+#define DICE 4u // courses tried of a candidate
 #define BARREN_PASSES 2u
 #define NEAR 32u
-#define FIRST_SECONDS 300u     // of the run as it came
-#define LEAST_SECONDS 5u       // of a candidate, and four times what the first run took
-#define STDERR_BYTES 65536u    // looked at
-#define WEIGHT_OF_ONE 32u      // of a parameter that is not plain
+#define FIRST_SECONDS 300u  // of the run as it came
+#define LEAST_SECONDS 5u    // of a candidate, and four times what the first run took
+#define STDERR_BYTES 65536u // looked at
+#define WEIGHT_OF_ONE 32u   // of a parameter that is not plain
 #define WEIGHT_OF_FAULT 8u
 #define WEIGHT_OF_CLIENT 8u
 
@@ -45,8 +45,8 @@ struct descent {
     void (*run)(const struct run_options *o, struct run_result *r);
     const struct shrink_limits *limits;
     uint64_t end_wall_s, dice;
-    unsigned seconds;         // of a candidate
-    struct run_params seeds;  // what the seed alone decides
+    unsigned seconds;        // of a candidate
+    struct run_params seeds; // what the seed alone decides
     struct run_params best;
     struct run_result *result; // shared with children
     struct shrunk *out;
@@ -82,8 +82,10 @@ static bool last_words(int fd, char *out, size_t cap) {
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
         for (uint32_t i = 0; i < ARRAY_LEN(says); i++) {
             if (!strstr(line, says[i])) continue;
-            if (i == 0) snprintf(out, cap, "%s", line); // with its place
-            else failure_kind(strstr(line, says[i]), out, cap);
+            if (i == 0)
+                snprintf(out, cap, "%s", line); // with its place
+            else
+                failure_kind(strstr(line, says[i]), out, cap);
             return true;
         }
     return false;
@@ -97,9 +99,12 @@ static void failure_of(int status, int told, struct tried *t) {
     }
     t->r.failed = true;
     if (!last_words(told, t->failure, sizeof t->failure)) {
-        if (WIFEXITED(status)) snprintf(t->failure, sizeof t->failure, "ends with status %d", WEXITSTATUS(status));
-        else if (WTERMSIG(status) == SIGALRM) snprintf(t->failure, sizeof t->failure, "stands still");
-        else snprintf(t->failure, sizeof t->failure, "dies of signal %d", WTERMSIG(status));
+        if (WIFEXITED(status))
+            snprintf(t->failure, sizeof t->failure, "ends with status %d", WEXITSTATUS(status));
+        else if (WTERMSIG(status) == SIGALRM)
+            snprintf(t->failure, sizeof t->failure, "stands still");
+        else
+            snprintf(t->failure, sizeof t->failure, "dies of signal %d", WTERMSIG(status));
     }
     snprintf(t->r.why, sizeof t->r.why, "%s", t->failure);
 }
@@ -222,7 +227,8 @@ static bool try_nearer(struct descent *d, enum run_param n, uint64_t v, uint64_t
 static bool clients_rest(struct descent *d) {
     bool any = false;
     uint64_t clients = clients_of(&d->best), half = (1ull << clients / 2) - 1;
-    if (clients > 3 && !d->best.idle) any = try_with(d, PARAM_idle, half) || try_with(d, PARAM_idle, everybody(&d->best) & ~half);
+    if (clients > 3 && !d->best.idle)
+        any = try_with(d, PARAM_idle, half) || try_with(d, PARAM_idle, everybody(&d->best) & ~half);
     for (uint64_t n = 0; n < clients; n++)
         if (!(d->best.idle >> n & 1)) any |= try_with(d, PARAM_idle, d->best.idle | 1ull << n);
     return any;
@@ -258,11 +264,12 @@ void shrink(const struct run_options *o, void (*run)(const struct run_options *o
     d.dice = d.best.dice;
     d.end_wall_s = begin + limits->seconds;
     run_alone(&d, &o->set, limits->candidate_seconds ? limits->candidate_seconds : FIRST_SECONDS, &t);
-    d.seconds = limits->candidate_seconds ? limits->candidate_seconds
-                                          : LEAST_SECONDS + 4 * (unsigned)(wall_seconds() - begin);
+    d.seconds =
+        limits->candidate_seconds ? limits->candidate_seconds : LEAST_SECONDS + 4 * (unsigned)(wall_seconds() - begin);
     out->first = out->last = t.r;
     snprintf(out->failure, sizeof out->failure, "%s", t.failure);
-    for (uint32_t barren = 0; out->failure[0] && barren < BARREN_PASSES && !enough(&d);) barren = pass(&d) ? 0 : barren + 1;
+    for (uint32_t barren = 0; out->failure[0] && barren < BARREN_PASSES && !enough(&d);)
+        barren = pass(&d) ? 0 : barren + 1;
     munmap(d.result, sizeof *d.result);
 }
 
@@ -286,7 +293,8 @@ int shrink_main(const struct run_options *o, uint64_t seconds, uint64_t tries) {
                run_faults_name(o->faults));
         return 0;
     }
-    printf("from %llu operations, %llu events, %llu crashes to %llu, %llu, %llu, in %llu tries (%llu of them failed otherwise)\n",
+    printf("from %llu operations, %llu events, %llu crashes to %llu, %llu, %llu, in %llu tries (%llu of them failed "
+           "otherwise)\n",
            (unsigned long long)s.first.ops, (unsigned long long)s.first.events, (unsigned long long)s.first.crashes,
            (unsigned long long)s.last.ops, (unsigned long long)s.last.events, (unsigned long long)s.last.crashes,
            (unsigned long long)s.tries, (unsigned long long)s.otherwise);

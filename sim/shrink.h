@@ -10,7 +10,7 @@ struct shrink_limits {
 struct shrunk {
     struct param_words set; // what --set is to say
     struct run_result first, last;
-    char failure[256];      // what kind of failure it is, the same of both; empty: the run does not fail
+    char failure[256];         // what kind of failure it is, the same of both; empty: the run does not fail
     uint64_t tries, otherwise; // otherwise: of the tries, those that failed in another way
 };
 // `run` is sim_run, but for tests.

@@ -69,8 +69,8 @@ struct bed {
     struct bed_disk disk[LOOK_IOMS_MAX];
     struct bed_also { // by k: written in the same version as D's block
         bool written;
-        uint8_t tag;          // what it is to be in the end
-        enum in_force place;  // and where
+        uint8_t tag;         // what it is to be in the end
+        enum in_force place; // and where
     } also[LOOK_IOMS_MAX];
     bool watching;
     bool hardened_sent, settled_sent; // from D to P, from P to D
@@ -571,8 +571,7 @@ static inline void bed_check_cut_again(struct bed *b, const struct outcome *o, u
     // Where recovery takes a place, chance is not enough: no record may name it before its block is on disk.
     bool fresh = o->d == FRESH_PLACE || o->p == FRESH_PLACE;
     for (uint8_t k = 0; k < LOOK_IOMS_MAX; k++) fresh |= b->also[k].written && b->also[k].place == FRESH_PLACE;
-    if (fresh && every == 1)
-        bed_check_cut_with(b, o, mine, every, bed_keep_all_but_blocks);
+    if (fresh && every == 1) bed_check_cut_with(b, o, mine, every, bed_keep_all_but_blocks);
 }
 
 static inline void bed_recovers(struct bed *b, struct outcome o, uint64_t every) {

@@ -1,13 +1,14 @@
-// What a power cut of the whole array can leave of one version of a row in which several data members have a part, in the
-// manner of seed_cases.c: the state of each journal and disk is built exactly, and recovery is cut at its I/Os again.
+// What a power cut of the whole array can leave of one version of a row in which several data members have a part, in
+// the manner of seed_cases.c: the state of each journal and disk is built exactly, and recovery is cut at its I/Os
+// again.
 //
 //   D1, D2, D3   E: UPDATE is in its journal     P     E: UPDATE is in P's journal, and names all participants
 //                B: its block is on disk               B: the new parity, of all their deltas, is on disk
 //
 // P's B with at most one participant without: forward, and the one without gets its block (step (b) of resolve.c): new
-// parity xor old parity xor the other participants' deltas. Two or more without cannot be told apart: P keeps parity_old
-// and gives its new place back. Then each that has E and B enters the parity by itself (c), and who has not stays old: a
-// version is P's way to write once, not a transaction of its members.
+// parity xor old parity xor the other participants' deltas. Two or more without cannot be told apart: P keeps
+// parity_old and gives its new place back. Then each that has E and B enters the parity by itself (c), and who has not
+// stays old: a version is P's way to write once, not a transaction of its members.
 #include "tests/unit/case_bed.h"
 
 #define MEMBERS 3 // the first is the bed's D
@@ -64,7 +65,8 @@ static void cut(const struct fates m[], struct fates p) {
 
 static void expect(const enum in_force m[]) {
     for (unsigned i = 1; i < members; i++)
-        b->also[member[i]] = (struct bed_also){.written = true, .tag = m[i] == OLD_PLACE ? 0 : new_tag(i), .place = m[i]};
+        b->also[member[i]] =
+            (struct bed_also){.written = true, .tag = m[i] == OLD_PLACE ? 0 : new_tag(i), .place = m[i]};
 }
 
 static void comes_to(const struct fates m[], struct fates p, const enum in_force then[], enum in_force then_p,
@@ -184,8 +186,8 @@ static void two_settled_at_one(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_and_all_is_there),     cmocka_unit_test(two_and_one_is_without),
-        cmocka_unit_test(two_and_both_are_without), cmocka_unit_test(two_without_the_parity),
+        cmocka_unit_test(two_and_all_is_there),      cmocka_unit_test(two_and_one_is_without),
+        cmocka_unit_test(two_and_both_are_without),  cmocka_unit_test(two_without_the_parity),
         cmocka_unit_test(three_and_two_are_without), cmocka_unit_test(two_settled_at_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

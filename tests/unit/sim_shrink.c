@@ -1,5 +1,5 @@
-// Shrinking, over runs whose failures are known to the last number: it has to come to exactly the least that fails, keep
-// the kind of failure, and outlive whatever a run dies of. Real runs are shrunk by tests/sim/shrink.sh.
+// Shrinking, over runs whose failures are known to the last number: it has to come to exactly the least that fails,
+// keep the kind of failure, and outlive whatever a run dies of. Real runs are shrunk by tests/sim/shrink.sh.
 #include "sim/shrink.h"
 
 #include <setjmp.h>
@@ -59,7 +59,8 @@ static void fails_by_luck(const struct run_options *o, struct run_result *r) {
     struct run_params p = begin_run(o, r);
     bool as_it_came = p.dice == 0 && p.ops == 100;
     r->failed = as_it_came || (p.dice % 3 == 1 && p.blocks >= 9);
-    snprintf(r->why, sizeof r->why, "block %llu of s%llu is lost", (unsigned long long)p.blocks, (unsigned long long)p.ops);
+    snprintf(r->why, sizeof r->why, "block %llu of s%llu is lost", (unsigned long long)p.blocks,
+             (unsigned long long)p.ops);
 }
 static void test_another_course(void **state) {
     struct run_options o = seed_7;
@@ -142,7 +143,16 @@ static void test_kinds(void **state) {
 }
 
 static void test_words(void **state) {
-    static const char *const wrong[] = {"", "ops", "ops=", "ops=x", "ops=-1", "ops=0", "ops=12 ", "opps=1", "mxs=5", "ops=3,"
+    static const char *const wrong[] = {"",
+                                        "ops",
+                                        "ops=",
+                                        "ops=x",
+                                        "ops=-1",
+                                        "ops=0",
+                                        "ops=12 ",
+                                        "opps=1",
+                                        "mxs=5",
+                                        "ops=3,"
                                         "blocks=1"};
     struct param_words w = {0};
     char out[128];
@@ -168,9 +178,12 @@ static void test_words(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_least_that_fails), cmocka_unit_test(test_another_course),
-        cmocka_unit_test(test_the_kind_stays),       cmocka_unit_test(test_no_run_is_longer_than_the_first),
-        cmocka_unit_test(test_other_ends),           cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_the_least_that_fails),
+        cmocka_unit_test(test_another_course),
+        cmocka_unit_test(test_the_kind_stays),
+        cmocka_unit_test(test_no_run_is_longer_than_the_first),
+        cmocka_unit_test(test_other_ends),
+        cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
