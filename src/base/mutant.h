@@ -8,6 +8,7 @@
 #define MUTANTS(X)                                                                                                     \
     X(I1, "I1", "a place is used again before the batch that freed it is durable")                                     \
     X(TORN, "I1", "replay takes a torn tail of the journal for its continuation")                                      \
+    X(APART, "flush", "of journals on their own device: a batch is durable before the blocks written before it")               \
     X(I2, "I2", "D and P release the old place when their own part is hardened")                                       \
     X(I3, "I3", "fsync is answered when the parity is hardened")                                                       \
     X(I4, "I4", "P does not wait for its participants: the next version begins when P's own part is hardened")         \
