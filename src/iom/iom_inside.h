@@ -32,6 +32,9 @@ struct iom {
     uint32_t requests;       // tasks under way that use the instance
     struct waitq idle;       // woken when requests becomes 0
     bool asked_to_stop;
+    bool disk_failed;        // as a whole: it stops itself
+    uint32_t disk_errors;    // since:
+    uint64_t disk_errors_since_ns;
     struct iom_wanted wanted;
     struct waitq changed;    // woken with every change of `wanted` and asked_to_stop
 };
