@@ -425,7 +425,7 @@ static inline void bed_write_to(struct bed *b, struct fates d, struct fates p) {
 // ---- to a cut after both parts were on disk: settled in memory, and on the disk of one
 static inline uint64_t bed_settled_count(struct bed *b, uint8_t iom) {
     struct rows_stats x;
-    rows_stats(b->a->iom[iom].start.iom->rows, &x);
+    rows_stats(b->a->iom[iom].start.iom->own.rows, &x);
     return x.settled;
 }
 
