@@ -22,6 +22,10 @@
 //              power@N, kill@N     IOM N alone, clients live: nothing that was acknowledged is lost
 // The later ones of one path are always power cuts of all.
 //
+// --journals-apart: each IOM's journal lies on a disk of its own; a power cut keeps any subset of the sectors of both.
+// --protects says which of the disks are power-protected: nothing of those is at risk; --power-lie: the IOMs believe
+// it, and it is not so.
+//
 // PATH: KIND:MOMENT:SUBSET[/MOMENT:SUBSET]...; what fails is told with the command line that replays it (--at PATH),
 // without a fork.
 #include "sim/enumerate.h"
@@ -59,6 +63,7 @@ static const char *const kind_name[] = {"power", "power-live", "kill", "kill-liv
 // Which of the changed sectors at risk are kept, in the order in which the crash asks for them.
 enum subset_kind { KEEP_NONE, KEEP_ALL, KEEP_MASK, KEEP_ONLY, KEEP_BUT, KEEP_FIRST, KEEP_DISK, KEEP_RANDOM };
 static const char *const subset_name[] = {"none", "all", "mask", "only", "but", "first", "disk", "random"};
+static const char *const protects_name[] = {"none", "journal", "store", "all"}; // enum array_protects
 struct subset {
     enum subset_kind kind;
     uint64_t arg;
@@ -84,6 +89,8 @@ struct enumeration {
     uint64_t seed, every, end_wall_s;
     uint32_t bound, depth, kinds;
     uint8_t ioms;
+    bool journals_apart, lies;
+    enum array_protects protects;
     bool trace, first_only, replay;
     // the present path
     enum cut_kind kind;
@@ -159,16 +166,24 @@ static bool path_of(char *s, struct enumeration *e) {
     return e->path_len > 0;
 }
 
+static void devices_tell(const struct enumeration *e, char *out, size_t cap) {
+    bool some = e->protects != ARRAY_PROTECTS_NONE;
+    snprintf(out, cap, "%s%s%s%s", e->journals_apart ? " --journals-apart" : "", some ? " --protects " : "",
+             some ? protects_name[e->protects] : "", e->lies ? " --power-lie" : "");
+}
+
 // ---- failures
 static void failed(struct enumeration *e, const char *why) {
-    char path[256];
+    char path[256], devices[64];
     struct shared *s = e->shared;
     path_tell(e, path, sizeof path);
+    devices_tell(e, devices, sizeof devices);
     s->failed++;
     if (s->told == FAILURES_TOLD) return;
     snprintf(s->failure[s->told++], sizeof s->failure[0],
-             "%s: %s\n    mendfs-sim --enumerate %s --seed %llu --ioms %u%s%s --trace", e->level ? path : "no fault",
-             why, e->script->name, (unsigned long long)e->seed, e->ioms, e->level ? " --at " : " --depth 0", path);
+             "%s: %s\n    mendfs-sim --enumerate %s --seed %llu --ioms %u%s%s%s --trace", e->level ? path : "no fault",
+             why, e->script->name, (unsigned long long)e->seed, e->ioms, devices, e->level ? " --at " : " --depth 0",
+             path);
 }
 
 static void tell(struct enumeration *e, const char *what) {
@@ -204,6 +219,15 @@ static bool busy_uncut(void *ctx) {
 }
 
 // ---- a cut
+static bool is_journal(const struct world_disk *d) {
+    return world_disk_name(d)[0] == 'j';
+}
+
+static uint32_t disk_number(const struct enumeration *e, const struct world_disk *d) { // stores, then journals
+    const char *name = world_disk_name(d);
+    return (uint32_t)(name[strlen(name) - 1] - '0') + (is_journal(d) ? e->ioms : 0);
+}
+
 static bool keep_sector(void *ctx, const struct world_sector *s) {
     struct enumeration *e = ctx;
     if (!s->changed || e->level == 0) return true;
@@ -216,7 +240,7 @@ static bool keep_sector(void *ctx, const struct world_sector *s) {
     case KEEP_ONLY: return n == keep.arg;
     case KEEP_BUT: return n != keep.arg;
     case KEEP_FIRST: return n < keep.arg;
-    case KEEP_DISK: return world_disk_name(s->disk)[4] == (char)('0' + keep.arg);
+    case KEEP_DISK: return disk_number(e, s->disk) == keep.arg;
     case KEEP_RANDOM: return hash64(&n, sizeof n, keep.arg) & 1;
     }
     return false;
@@ -319,7 +343,7 @@ static bool fork_some(struct enumeration *e, uint32_t n, bool wide) {
             fork_cut(e, (struct subset){KEEP_FIRST, at + 1}))
             return true;
     }
-    for (uint64_t d = 0; wide && d < e->ioms; d++)
+    for (uint64_t d = 0; wide && d < (e->journals_apart ? 2u : 1u) * e->ioms; d++)
         if (fork_cut(e, (struct subset){KEEP_DISK, d})) return true;
     for (uint32_t i = 0; i < (wide ? AT_RANDOM : 1); i++)
         if (fork_cut(e, (struct subset){KEEP_RANDOM, e->seed * 1000 + e->moment * 10 + i})) return true;
@@ -365,9 +389,9 @@ static bool sampled_out(const struct enumeration *e) { // only cuts of recoverie
 // I5: the script is too short for a place to come round again, so each is written once, data or parity.
 static void write_seen(struct enumeration *e, const struct world_io *io) {
     struct super_block sb;
-    if (io->op != DISK_WRITE || io->moment != WORLD_IO_SUBMITTED) return;
+    if (io->op != DISK_WRITE || io->moment != WORLD_IO_SUBMITTED || is_journal(io->disk)) return;
     world_disk_peek(io->disk, 0, &sb, sizeof sb);
-    uint8_t *bits = e->written[world_disk_name(io->disk)[4] - '0'];
+    uint8_t *bits = e->written[disk_number(e, io->disk)];
     for (uint64_t b = io->off_bytes / BLOCK_BYTES; b < (io->off_bytes + io->len_bytes) / BLOCK_BYTES; b++) {
         if (b < le64_get(sb.data_at)) continue; // superblock, maps, journal
         if (bits[b / 8] >> b % 8 & 1)
@@ -412,9 +436,13 @@ static void on_msg(void *ctx, struct node *from, struct node *to, const struct m
 // ---- states that are known
 static uint64_t state_hash(const struct enumeration *e) {
     struct {
-        uint64_t disk[ARRAY_IOMS_MAX], progress, messages, crashes, kind;
+        uint64_t disk[ARRAY_IOMS_MAX], journal[ARRAY_IOMS_MAX], progress, messages, crashes, kind;
     } s = {.kind = e->kind};
-    for (uint8_t n = 0; n < e->ioms; n++) s.disk[n] = world_disk_hash(world_disk_find(e->world, e->array->iom[n].disk));
+    for (uint8_t n = 0; n < e->ioms; n++) {
+        const struct sim_iom *i = &e->array->iom[n];
+        s.disk[n] = world_disk_hash(world_disk_find(e->world, i->disk));
+        if (i->journal[0]) s.journal[n] = world_disk_hash(world_disk_find(e->world, i->journal));
+    }
     s.progress = e->stage.progress;
     s.messages = e->messages;
     if (e->kind == CUT_POWER || e->kind == CUT_POWER_LIVE) return hash64(&s, sizeof s, 1) | 1;
@@ -485,6 +513,9 @@ static void run_create(struct enumeration *e) {
     struct world_options x = world_options_default();
     struct array_options a = {
         .ioms = e->ioms, .store_bytes = STORE_BYTES_MIN, .store = {.journal_bytes = MIB(1), .cache_bytes = MIB(1)}};
+    a.journal_apart = e->journals_apart;
+    a.protects = e->protects;
+    a.lies = e->lies;
     a.rows = (struct rows_config){.cache_bytes = MIB(1), .credit_bytes = KIB(128), .flush_age_ns = MSEC(15)};
     x.flush_max_ns = MSEC(3); // so that the flushes of one row's members end in any order
     x.on_io = on_io;
@@ -564,12 +595,16 @@ static int usage(const char *why) {
     fprintf(stderr, "mendfs-sim: %s\n", why);
     fprintf(stderr,
             "usage: mendfs-sim --enumerate SCRIPT|all|list [--seed S] [--ioms N] [--bound K] [--depth D] [--every N]\n"
-            "                  [--kinds KIND,...] [--first] [--seconds T]\n"
-            "       mendfs-sim --enumerate SCRIPT [--seed S] [--ioms N] --at PATH [--trace]\n"
+            "                  [--kinds KIND,...] [--journals-apart] [--protects journal|store|all [--power-lie]] "
+            "[--first] [--seconds T]\n"
+            "       mendfs-sim --enumerate SCRIPT [--seed S] [--ioms N] [--journals-apart] [--protects ...] --at PATH "
+            "[--trace]\n"
             "  --bound K   all subsets of up to K sectors at risk (6)\n"
             "  --depth D   cuts in a row (1); 0: only the script\n"
             "  --every N   cut a recovery at every N-th moment (1)\n"
             "  --kinds     power, power-live, kill, kill-live, power@, kill@ (all)\n"
+            "  --journals-apart  on disks of their own\n"
+            "  --protects  which disks are power-protected; with --power-lie the IOMs believe it and it is not so\n"
             "  --first     end at the first failure\n"
             "  --seconds T wall-clock seconds after which no new crash point begins\n"
             "  --at PATH   replay one\n");
@@ -587,6 +622,15 @@ static bool number(const char *s, uint64_t least, uint64_t most, uint64_t *out) 
     return *s && !*end && *s != '-' && *out >= least && *out <= most;
 }
 
+static bool protects_of(const char *s, enum array_protects *out) {
+    for (uint32_t i = 0; i < ARRAY_LEN(protects_name); i++) {
+        if (strcmp(s, protects_name[i])) continue;
+        *out = (enum array_protects)i;
+        return true;
+    }
+    return false;
+}
+
 static bool kinds_of(char *s, uint32_t *out) {
     char *save = NULL;
     *out = 0;
@@ -600,10 +644,12 @@ static bool kinds_of(char *s, uint32_t *out) {
 }
 
 int enumerate_main(int argc, char **argv) {
-    static const struct option longs[] = {{"enumerate", 1, 0, 'e'}, {"seed", 1, 0, 's'},  {"ioms", 1, 0, 'i'},
-                                          {"bound", 1, 0, 'b'},     {"depth", 1, 0, 'd'}, {"every", 1, 0, 'n'},
-                                          {"kinds", 1, 0, 'k'},     {"first", 0, 0, 'f'}, {"at", 1, 0, 'a'},
-                                          {"seconds", 1, 0, 't'},   {"trace", 0, 0, 'v'}, {0}};
+    static const struct option longs[] = {
+        {"enumerate", 1, 0, 'e'}, {"seed", 1, 0, 's'},      {"ioms", 1, 0, 'i'},
+        {"bound", 1, 0, 'b'},     {"depth", 1, 0, 'd'},     {"every", 1, 0, 'n'},
+        {"kinds", 1, 0, 'k'},     {"first", 0, 0, 'f'},     {"at", 1, 0, 'a'},
+        {"seconds", 1, 0, 't'},   {"trace", 0, 0, 'v'},     {"journals-apart", 0, 0, 'j'},
+        {"protects", 1, 0, 'p'},  {"power-lie", 0, 0, 'l'}, {0}};
     struct enumeration e = {.seed = 1, .every = 1, .bound = 6, .depth = 1, .kinds = UINT32_MAX, .ioms = 3};
     struct totals t = {0};
     const char *script = NULL;
@@ -641,10 +687,17 @@ int enumerate_main(int argc, char **argv) {
             e.end_wall_s = wall_seconds() + v;
             break;
         case 'v': e.trace = true; break;
+        case 'l': e.lies = true; break;
+        case 'j': e.journals_apart = true; break;
+        case 'p':
+            if (!protects_of(optarg, &e.protects)) return usage("--protects takes none, journal, store or all");
+            break;
         default: return usage("there is an option that --enumerate does not know");
         }
     }
     if (optind < argc) return usage("there is an argument too many");
+    if (!e.journals_apart && e.protects != ARRAY_PROTECTS_NONE && e.protects != ARRAY_PROTECTS_ALL)
+        return usage("--protects journal or store needs --journals-apart");
     if (!script) return usage("--enumerate takes the name of a script, or all");
     if (!strcmp(script, "list")) return list();
     if (strcmp(script, "all") && !(e.script = script_find(script)))

@@ -1,11 +1,14 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
 //     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--power-lie] [--trace] [--digest] [--ioms N]
+//                [--set NAME=VALUE,...]
+//     mendfs-sim --seed S ... --shrink [--seconds T] [--tries N]
 //
 // Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
-// "N seeds, M failed". --enumerate SCRIPT: every crash of a small script (enumerate.c). A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
+// "N seeds, M failed". --set decides parameters of the run (params.h) otherwise than the seed; --shrink looks for the smallest run that fails as the seed does (shrink.c). --enumerate SCRIPT: every crash of a small script (enumerate.c). A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
 #include "sim/enumerate.h"
-#include "sim/run.h"
+#include "sim/params.h"
+#include "sim/shrink.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -16,7 +19,8 @@
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
     fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--ioms N] [--trace]\n"
-                    "                  [--digest] [--power-lie]\n"
+                    "                  [--digest] [--power-lie] [--set NAME=VALUE,...]\n"
+                    "       mendfs-sim --seed S ... --shrink [--seconds T] [--tries N]\n"
                     "  none       no faults\n"
                     "  restart    clean stops of all\n"
                     "  crash-all  power cuts of all IOMs at one instant\n"
@@ -24,7 +28,11 @@ static int usage(const char *why) {
                     "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n"
                     "  away       likewise, and the others go on without it; nothing acknowledged may be lost, no client is told of an error\n"
                     "  any        likewise, and while it is away or returns all lose their power, or another one does\n"
-                    "  --power-lie: the IOMs believe that their journals' disks are power-protected, and they are not; with crash-all some seeds must fail\n");
+                    "  --power-lie: the IOMs believe that their journals' disks are power-protected, and they are not; with crash-all some seeds must fail\n"
+                    "  --set: what the seed would decide:\n");
+    for (uint32_t n = 0; n < PARAMS; n++)
+        fprintf(stderr, "    %-11s %5llu to %-10llu  %s\n", run_param_info[n].name, (unsigned long long)run_param_info[n].least, (unsigned long long)run_param_info[n].most, run_param_info[n].what);
+    fprintf(stderr, "  --shrink: the smallest run that fails as this one does, within T seconds (60) and N tries\n");
     return 2;
 }
 
@@ -38,6 +46,12 @@ static uint64_t wall_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec;
+}
+
+static bool set_possible(const struct run_options *o) {
+    struct run_params p;
+    params_of_seed(o, &p);
+    return params_possible(&p);
 }
 
 struct totals { uint64_t seeds, failed, crashes, events, ops, uncertain, rolled_back; };
@@ -60,10 +74,11 @@ static void run_one(const struct run_options *o, bool digest, struct totals *t) 
 
 int main(int argc, char **argv) {
     static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'}, {"seconds", 1, 0, 't'}, {"faults", 1, 0, 'f'},
-                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"power-lie", 0, 0, 'p'}, {"help", 0, 0, 'h'}, {0}};
+                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"power-lie", 0, 0, 'p'},
+                                          {"set", 1, 0, 'w'}, {"shrink", 0, 0, 'k'}, {"tries", 1, 0, 'y'}, {"help", 0, 0, 'h'}, {0}};
     struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL};
-    uint64_t seeds = 1, seconds = 0, ioms = 0;
-    bool have_seed = false, digest = false;
+    uint64_t seeds = 1, seconds = 0, ioms = 0, tries = UINT64_MAX;
+    bool have_seed = false, digest = false, shrink = false;
     struct totals t = {0};
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--enumerate")) return enumerate_main(argc, argv);
@@ -78,11 +93,16 @@ int main(int argc, char **argv) {
         case 'd': digest = true; break;
         case 'x': o.strict = true; break;
         case 'p': o.power_lie = true; break;
+        case 'w': if (!param_words_read(&o.set, optarg)) return usage("--set takes NAME=VALUE,... of the names below"); break;
+        case 'k': shrink = true; break;
+        case 'y': if (!number(optarg, &tries)) return usage("--tries takes a number"); break;
         default: return usage(NULL);
         }
     }
     if (!have_seed || optind < argc) return usage(have_seed ? "there is an argument too many" : "--seed is missing");
     o.ioms = (uint8_t)ioms;
+    if (!set_possible(&o)) return usage("--set: there are more clients than 32");
+    if (shrink) return shrink_main(&o, seconds ? seconds : 60, tries);
     uint64_t end = seconds ? wall_seconds() + seconds : UINT64_MAX;
     for (uint64_t n = 0; n < seeds && wall_seconds() < end; n++, o.seed++) run_one(&o, digest, &t);
     printf("%llu operations, %llu events, %llu crashes of the array, %llu blocks uncertain after them, %llu found older than the newest\n", (unsigned long long)t.ops,

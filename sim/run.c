@@ -11,8 +11,8 @@
 // epoch, what was acknowledged and not durable may have gone (oracle_crash). Not before: what is read in between rests on memory that goes with the stop.
 #include "sim/run.h"
 
-#include "base/sum.h"
 #include "sim/audit.h"
+#include "sim/params.h"
 #include "sim/workload.h"
 
 #include <stdio.h>
@@ -36,18 +36,21 @@ enum failure { FAIL_PROCESS, FAIL_POWER, FAIL_PAUSE, FAIL_LINK, FAILURES };
 
 struct run {
     const struct run_options *o;
+    struct run_params p;
+    struct run_result *result;
     struct world *world;
     struct array *array;
     struct oracle *oracle;
     struct workload *work;
-    uint32_t rounds;             // faults still to come
+    uint64_t rounds;             // faults still to come
+    uint64_t again;              // in the recovery from the present one
     uint64_t cut_in;             // power cut of all IOMs at the cut_in-th I/O from now on; 0: none planned
     enum world_io_moment cut_at; // when it is submitted or when it is complete
     struct sim_iom *victim;      // of the planned failure; NULL: all IOMs
     bool victim_io;              // only the victim's I/Os count
     enum failure failure;        // of the victim
     bool told_due;               // an IOM failed and the oracle does not know yet
-    uint32_t mx_deaths;          // still to come
+    uint64_t mx_deaths;          // still to come
     uint64_t mx_away;            // bit n: MX n is dead
 };
 
@@ -117,8 +120,15 @@ static void on_serving(void *ctx) {
     (r->o->strict || r->o->faults >= RUN_FAULTS_AWAY ? oracle_failure : oracle_crash)(r->oracle);
 }
 
+static void keep_count(struct run *r) {
+    r->result->events = world_events(r->world);
+    r->result->crashes = oracle_crashes(r->oracle);
+    if (r->work) r->result->ops = workload_progress(r->work);
+}
+
 static void on_io(void *ctx, const struct world_io *io) {
     struct run *r = ctx;
+    keep_count(r);
     if (!r->cut_in || io->moment != r->cut_at || (r->victim_io && io->node != r->victim->node) || --r->cut_in) return;
     if (r->victim) one_fails(r);
     else all_lost(r);
@@ -127,18 +137,28 @@ static void on_io(void *ctx, const struct world_io *io) {
 static void plan_cut(struct run *r, uint64_t k) {
     r->cut_at = world_random_below(r->world, 2) ? WORLD_IO_SUBMITTED : WORLD_IO_COMPLETED;
     r->cut_in = k;
+    if (!r->result->first_cut && r->p.cut_in) r->cut_in = r->p.cut_in;
+    if (!r->result->first_cut) r->result->first_cut = r->cut_in;
+}
+
+// Whether another fault comes in the recovery from one.
+static bool once_more(struct run *r) {
+    if (r->again == 0 || world_random_below(r->world, 3)) return false;
+    r->again--;
+    return true;
 }
 
 // Cuts the power of all IOMs at the k-th I/O from now on, and perhaps again and again while they recover.
 static bool crash_round(struct run *r) {
     plan_cut(r, 1 + world_random_below(r->world, 400));
+    r->again = r->p.again;
     if (!run_while(r, "the planned power cut", cut_pending)) return false;
     if (r->cut_in) { // the clients were done before
         r->cut_in = 0;
         return true;
     }
     array_start(r->array);
-    while (world_random_below(r->world, 3) == 0) {
+    while (once_more(r)) {
         plan_cut(r, 1 + world_random_below(r->world, 60));
         if (!run_while(r, "recovery", recovering_uncut)) return false;
         if (r->cut_in) break; // it recovered before the cut came
@@ -204,9 +224,10 @@ static void victim_comes_back(struct run *r) {
 // Fails one, and perhaps another (or the same again) while they recover. That is more than one failure, so not when nothing may be lost.
 static bool one_round(struct run *r) {
     plan_failure(r, 400);
+    r->again = r->p.again;
     if (!run_while(r, "the planned failure", cut_pending)) return false;
     if (!r->cut_in) victim_comes_back(r);
-    while (!r->cut_in && !r->o->strict && world_random_below(r->world, 3) == 0) {
+    while (!r->cut_in && !r->o->strict && once_more(r)) {
         plan_failure(r, 60);
         if (!run_while(r, "recovery of one", recovering_uncut)) return false;
         if (!r->cut_in) victim_comes_back(r);
@@ -323,79 +344,43 @@ static bool run_story(struct run *r) {
     return audit_stores(r->array, r->oracle);
 }
 
-// ---- what the seed decides
-// One array in three has its journals on disks of their own, one in four has power-protected disks. Not taken from the world's random numbers, so that
-// the runs of all other seeds are what they were before there was this.
-static void devices_decide(const struct run_options *o, struct array_options *a) {
-    uint64_t dice = hash64(&o->seed, sizeof o->seed, 0x6a6f7572);
-    a->journal_apart = dice % 3 == 0;
-    if (dice / 3 % 4 == 0) a->protects = (enum array_protects)(1 + dice / 12 % 3);
-    if (a->protects != ARRAY_PROTECTS_NONE && !a->journal_apart) a->protects = ARRAY_PROTECTS_ALL;
-    if (!o->power_lie) return;
-    a->journal_apart = a->lies = true;
-    a->protects = ARRAY_PROTECTS_JOURNAL;
-}
-
-static void array_decide(struct world *w, const struct run_options *o, struct array_options *a) {
-    *a = (struct array_options){.ioms = o->ioms ? o->ioms : (uint8_t)(3 + world_random_below(w, 3)), .store_bytes = MIB(64)};
-    a->store.journal_bytes = MIB(1) << world_random_below(w, 3);
-    a->store.cache_bytes = MIB(1 + world_random_below(w, 4));
-    a->rows.cache_bytes = MIB(1) << world_random_below(w, 4);
-    a->rows.credit_bytes = KIB(128) << world_random_below(w, 6);
-    a->rows.flush_age_ns = MSEC(5 + world_random_below(w, 300));
-}
-
-static void work_decide(struct world *w, struct workload_options *o) {
-    *o = (struct workload_options){
-        .mxs = 1 + (uint32_t)world_random_below(w, 2),
-        .writers = 2 + 2 * (uint32_t)world_random_below(w, 3),
-        .namers = (uint32_t)world_random_below(w, 4),
-        .ops = 30 + (uint32_t)world_random_below(w, 120),
-        .blocks = 8 + 2 * (uint32_t)world_random_below(w, 60),
-        .policies = world_random_below(w, 3) != 0,
-        .syncs = world_random_below(w, 3) != 0,
-        .passers = (uint32_t)world_random_below(w, 3),
-        .loggers = world_random_below(w, 2) ? 0 : 2 + (uint32_t)world_random_below(w, 3),
-        .brawlers = world_random_below(w, 2) ? 0 : 2 + (uint32_t)world_random_below(w, 5),
-    };
-}
-
-static void world_decide(struct world *w, const struct run_options *o) {
-    struct world_options *x = world_options(w);
+static void run_create(struct run *r) {
+    const struct run_options *o = r->o;
+    struct world_options *x = world_options(r->world);
+    struct array_options a;
+    struct workload_options w;
+    x->on_io = on_io;
+    x->ctx = r;
     if (o->trace) {
         x->trace = trace_out;
         x->trace_level = TRACE_DEBUG;
     }
-    if (world_random_below(w, 3) == 0) x->net_reset_ppm = (uint32_t)world_random_below(w, 2000);
-    if (world_random_below(w, 3) == 0) {
-        x->disk_spike_ppm = 10000;
-        x->disk_spike_ns = MSEC(20);
-    }
+    params_decide(r->world, o, &r->p);
+    ASSERT(params_possible(&r->p));
+    params_to_world(&r->p, x);
+    params_to_array(&r->p, o->power_lie, &a);
+    params_to_work(&r->p, &w);
+    a.stand_ins = w.protected_only = o->faults >= RUN_FAULTS_AWAY;
+    r->rounds = r->p.rounds;
+    r->mx_deaths = r->p.mx_deaths;
+    r->array = array_create(r->world, &a);
+    r->array->on_serving = on_serving;
+    r->array->ctx = r;
+    r->work = workload_create(r->array, r->oracle, &w);
 }
 
 void sim_run(const struct run_options *o, struct run_result *result) {
     struct world_options x = world_options_default();
-    struct run r = {.o = o, .world = world_create(o->seed, &x), .oracle = oracle_create()};
-    struct array_options a;
-    struct workload_options w;
-    world_options(r.world)->on_io = on_io;
-    world_options(r.world)->ctx = &r;
-    world_decide(r.world, o);
-    array_decide(r.world, o, &a);
-    a.stand_ins = o->faults >= RUN_FAULTS_AWAY;
-    devices_decide(o, &a);
-    work_decide(r.world, &w);
-    w.protected_only = o->faults >= RUN_FAULTS_AWAY;
-    if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);
-    if (o->faults != RUN_FAULTS_NONE && world_random_below(r.world, 3) == 0) r.mx_deaths = 1 + (uint32_t)world_random_below(r.world, 4);
-    r.array = array_create(r.world, &a);
-    r.array->on_serving = on_serving;
-    r.array->ctx = &r;
-    r.work = workload_create(r.array, r.oracle, &w);
+    struct run r = {.o = o, .result = result, .world = world_create(o->seed, &x), .oracle = oracle_create()};
+    *result = (struct run_result){0};
+    run_create(&r);
     bool ok = run_story(&r);
     struct oracle_counts c = oracle_counts(r.oracle);
-    *result = (struct run_result){.failed = !ok || oracle_faults(r.oracle), .crashes = oracle_crashes(r.oracle), .events = world_events(r.world),
-                                  .ops = workload_progress(r.work), .uncertain_blocks = c.uncertain_blocks, .rolled_back = c.rolled_back, .digest = world_digest(r.world)};
+    keep_count(&r);
+    result->failed = !ok || oracle_faults(r.oracle);
+    result->uncertain_blocks = c.uncertain_blocks;
+    result->rolled_back = c.rolled_back;
+    result->digest = world_digest(r.world);
     memcpy(result->why, oracle_first_fault(r.oracle), sizeof result->why);
     workload_destroy(r.work);
     world_destroy(r.world);

@@ -158,7 +158,7 @@ static void client_task(void *arg) {
     uint64_t now_ns = world_now_ns(c->w->array->world);
     if (c->done) return;
     if (c->quiet_ns > now_ns) co_client_pause(c, c->quiet_ns - now_ns);
-    co_work(c);
+    if (!(c->w->o.idle >> c->n & 1)) co_work(c);
     c->doing = "done";
     c->done = true;
 }

@@ -14,6 +14,7 @@ struct workload_options {
     uint32_t ops;      // of each task
     uint32_t blocks;   // of a shared file
     bool protected_only; // no folder without protection
+    uint32_t idle;     // bit n: client n is there and does nothing
     bool policies;     // folders have protection, quantum, span and toughness by chance
     bool syncs;        // some writes with O_SYNC; the toughness of files changes
 };

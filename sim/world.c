@@ -159,6 +159,7 @@ uint64_t world_digest(const struct world *w) { return w->digest; }
 uint64_t world_events(const struct world *w) { return w->events; }
 
 uint64_t world_random(struct world *w) { return rng_next(&w->rng); }
+void world_reseed(struct world *w, uint64_t course) { w->rng = hash64(&course, sizeof course, w->seed); }
 
 uint64_t world_random_below(struct world *w, uint64_t n) {
     ASSERT(n > 0);

@@ -97,6 +97,7 @@ void world_destroy(struct world *w);
 struct world_options *world_options(struct world *w); // may be changed while it runs
 uint64_t world_now_ns(const struct world *w);         // virtual, from 0
 uint64_t world_random(struct world *w);
+void world_reseed(struct world *w, uint64_t course); // other random numbers from now on
 uint64_t world_random_below(struct world *w, uint64_t n);    // n > 0
 bool world_chance(struct world *w, uint32_t ppm);
 uint64_t world_digest(const struct world *w); // of all events so far: equal for equal runs

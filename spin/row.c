@@ -48,7 +48,11 @@ static void lower(uint8_t *v, uint8_t by) {
 static uint8_t lowest_version(const struct state *s, const struct member *m) {
     uint8_t low = UINT8_MAX;
     for (unsigned i = 0; i <= m->images; i++) low = m->d[i].version < low ? m->d[i].version : low;
-    for (unsigned i = 0; i <= s->p_images; i++) low = m->p[i].version < low ? m->p[i].version : low;
+    for (unsigned i = 0; i <= s->p_images; i++) {
+        low = m->p[i].version < low ? m->p[i].version : low;
+        for (unsigned h = 0; h < 2; h++) // what came back is dropped late: it may be the lowest
+            if (m->p[i].held[h].there && m->p[i].held[h].version < low) low = m->p[i].held[h].version;
+    }
     return low & (uint8_t)~1;
 }
 

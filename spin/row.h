@@ -90,7 +90,7 @@
     X(HELD_KNOWN, "a D takes what P held only if it has not got it")                                                   \
     X(HELD_BASE, "what P held goes over D's newest block")                                                             \
     X(HELD_ORDER, "what was frozen comes back before what was open")                                                   \
-    X(HELD_DROP, "P drops what it held only when D has it on disk")                                                    \
+    X(HELD_DROP, "P drops what it held only when the parity has it")                                                    \
     X(HELD_ODD, "what P held open comes back one version below D's next")                                              \
     X(C, "(c): UPDATEs that the parity does not include enter it")                                                     \
     X(C_BAD, "(c) takes only blocks that are on disk")                                                                 \
@@ -180,9 +180,10 @@ enum step { // what recovery does next
     STEP_ENTERED,
     STEP_FINISH,
     STEP_PHASE_4,
+    STEP_DROP,
     STEP_SERVE,
 };
-enum forward { BACK, FORWARD, GIVEN }; // GIVEN: and the one without has been given what it lacks
+enum forward { BACK, FORWARD, GIVEN }; // GIVEN: and the one without has been given what it lacks. Of what was held: one kind, both
 enum fault {
     FAULT_NONE,
     FAULT_OTHER_VERSION,

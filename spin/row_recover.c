@@ -219,24 +219,35 @@ static void give_held(struct state *t, enum held which) {
     }
 }
 
-static void drop_held(struct state *t, enum held which) {
+static void drop_held(struct state *t) {
     p_batch(t);
-    for (unsigned k = 0; k < bounds.members; k++) {
-        if (holds(RULE_HELD_DROP)) sync_d(&t->m[k]); // D answered when it was durable
-        p_of(t, k)->held[which] = (struct record){0};
-    }
-    if (!holds(RULE_HELD_DROP)) p_flush(t);
+    for (unsigned k = 0; k < bounds.members; k++)
+        for (unsigned which = 0; which < 2; which++) p_of(t, k)->held[which] = (struct record){0};
 }
 
+// With HELD_DROP left out P drops all of it as soon as it has been told, whatever is on disk there.
 static void held(const struct state *s, struct explorer *x) {
     struct state t = *s;
-    enum held first = holds(RULE_HELD_ORDER) ? HELD_FROZEN : HELD_OPEN, which = any_held(&t, first) ? first : 1 - first;
-    if (!any_held(&t, which)) return layers(s, 0, STEP_PHASE_2, x);
-    bool drops = t.forward == GIVEN || !holds(RULE_HELD_DROP);
-    if (t.forward != GIVEN) give_held(&t, which);
-    t.forward = drops ? BACK : GIVEN;
-    if (drops) drop_held(&t, which);
-    step(x, &t, STEP_HELD, drops ? R_DROP_HELD : R_HELD, 0);
+    enum held first = holds(RULE_HELD_ORDER) ? HELD_FROZEN : HELD_OPEN, which = t.forward == BACK ? first : 1 - first;
+    for (unsigned k = 0; k < bounds.members && t.forward != BACK; k++) sync_d(&t.m[k]); // D answers when it is durable
+    if (t.forward == GIVEN) {
+        t.forward = BACK;
+        return layers(&t, 0, STEP_PHASE_2, x);
+    }
+    if (any_held(&t, which)) give_held(&t, which);
+    t.forward = t.forward == BACK ? FORWARD : GIVEN;
+    if (t.forward == GIVEN && !holds(RULE_HELD_DROP)) {
+        drop_held(&t);
+        p_flush(&t);
+    }
+    step(x, &t, STEP_HELD, R_HELD, 0);
+}
+
+static void drop(const struct state *s, struct explorer *x) {
+    struct state t = *s;
+    if (any_held(&t, HELD_FROZEN) || any_held(&t, HELD_OPEN)) drop_held(&t);
+    sync_p(&t);
+    step(x, &t, STEP_SERVE, R_DROP_HELD, 0);
 }
 
 // ---- (c) ------------------------------------------------------------------------------------------------------------
@@ -352,7 +363,7 @@ static void (*const do_step[])(const struct state *s, struct explorer *x) = {
     [STEP_SETTLED] = settled,       [STEP_PHASE_0] = phase, [STEP_DECIDE] = decide,      [STEP_CONCLUDE] = conclude,
     [STEP_COMPLETE] = complete_own, [STEP_PHASE_1] = phase, [STEP_LAYERS] = layers_some, [STEP_HELD] = held,
     [STEP_PHASE_2] = phase,         [STEP_ENTER] = enter,   [STEP_ENTERED] = entered,    [STEP_FINISH] = finish,
-    [STEP_PHASE_4] = phase,         [STEP_SERVE] = serve,
+    [STEP_PHASE_4] = phase,         [STEP_DROP] = drop,     [STEP_SERVE] = serve,
 };
 
 void recovery_steps(const struct state *s, struct explorer *x) {

@@ -8,6 +8,7 @@
 #define MUTANTS(X)                                                                                                     \
     X(I1, "I1", "a place is used again before the batch that freed it is durable")                                     \
     X(TORN, "I1", "replay takes a torn tail of the journal for its continuation")                                      \
+    X(APART, "flush", "of journals on their own device: a batch is durable before the blocks written before it")               \
     X(I2, "I2", "D and P release the old place when their own part is hardened")                                       \
     X(I3, "I3", "fsync is answered when the parity is hardened")                                                       \
     X(I4, "I4", "P does not wait for its participants: the next version begins when P's own part is hardened")         \
@@ -31,7 +32,11 @@
     X(HELD, "stop", "keeps nothing of what P holds")                                                                   \
     X(SECOND, "stop", "keeps nothing of what lies over a version in flight")                                           \
     X(END, "ends", "blocks harden beyond the durable end")                                                             \
-    X(CUT, "cuts", "what was said before a discard is taken after it")
+    X(CUT, "cuts", "what was said before a discard is taken after it")                                                 \
+    X(GATHER, "gather", "members are asked for what P has by then, not for what the parity that it read includes")     \
+    X(HOLD, "gather", "a row that goes on each time is gathered for ever")                                             \
+    X(BELIEVE, "mend", "a rebuilt block is taken whatever its checksum says")                                          \
+    X(PUTTING, "mend", "a mended CHUNK and a settled one are put at the same time")
 
 #define MUTANT_ENUM(name, rule, what) MUTANT_##name,
 enum mutant { MUTANT_NONE, MUTANTS(MUTANT_ENUM) };

@@ -106,6 +106,8 @@ static json_t *numbers_json(const struct wire_status *w) {
         {"journal_flushes", w->journal_flushes},
         {"data_blocks_written", w->data_blocks_written},
         {"bad_blocks", w->bad_blocks},
+        {"mended_blocks", w->mended_blocks},
+        {"lost_blocks", w->lost_blocks},
         {"msgs_in", w->msgs_in},
         {"msgs_out", w->msgs_out},
         {"net_bytes_in", w->net_bytes_in},
@@ -122,6 +124,18 @@ static json_t *numbers_json(const struct wire_status *w) {
     json_t *j = json_pack("{s:I,s:I}", "store_bytes", (json_int_t)(le64_get(w->blocks_total) * BLOCK_BYTES),
                           "free_bytes", (json_int_t)(le64_get(w->blocks_free) * BLOCK_BYTES));
     json_object_set_new(j, "used_bytes", json_integer((json_int_t)(le64_get(w->blocks_used) * BLOCK_BYTES)));
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        json_object_set_new(j, numbers[i].name, json_integer((json_int_t)le64_get(numbers[i].value)));
+    return j;
+}
+
+static json_t *scrub_json(const struct wire_status *w) {
+    const struct { const char *name; le64 value; } numbers[] = {
+        {"done", w->scrub.done},       {"total", w->scrub.total}, {"rows", w->scrub.rows},
+        {"bytes", w->scrub.bytes},     {"rate", w->scrub.rate},   {"found", w->scrub.found},
+        {"repaired", w->scrub.mended}, {"lost", w->scrub.lost},   {"skipped", w->scrub.skipped},
+    };
+    json_t *j = json_pack("{s:b}", "running", w->scrub.running);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
         json_object_set_new(j, numbers[i].name, json_integer((json_int_t)le64_get(numbers[i].value)));
     return j;
@@ -155,6 +169,7 @@ static json_t *iom_json(const struct status *s, uint8_t i) {
     json_t *numbers = numbers_json(&a->s);
     json_object_update(j, numbers);
     json_decref(numbers);
+    json_object_set_new(j, "scrub", scrub_json(&a->s));
     return j;
 }
 

@@ -136,6 +136,16 @@ void show(uint8_t ioms, const struct iom_answer *a, struct shown *out) {
     }
 }
 
+bool co_all_up(struct tool *t, const struct conf *c) {
+    struct addresses a;
+    struct iom_answer answers[ARRAY_IOMS_MAX];
+    struct shown s;
+    addresses_of(c, &a);
+    co_ask_status(t, &a, env_now_ns(t->e) + SEC(2), answers);
+    show(c->ioms, answers, &s);
+    return s.array == ARRAY_RUNNING && s.up == c->ioms;
+}
+
 const char *iom_shown_name(enum iom_shown s) {
     static const char *const names[] = {"stopped", "up", "failed", "returning", "rebuilding"};
     return names[s];

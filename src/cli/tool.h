@@ -52,6 +52,7 @@ struct shown {
     uint8_t behind; // the one that has not all that is its own; NO_IOM: none
 };
 void show(uint8_t ioms, const struct iom_answer *a, struct shown *out);
+bool co_all_up(struct tool *t, const struct conf *c); // the array runs, and every IOM serves
 const char *iom_shown_name(enum iom_shown s);
 // Where that IOM is answered for: by itself (NO_IOM), or by its stand-in.
 void answers_at(const struct conf *c, uint8_t iom, uint8_t stand_in, char out[108]);

@@ -5,11 +5,11 @@
 //
 //   its process is gone           the hub was refused where it listened (absent_watch), or its store's lock was taken
 //   or it has left                it says that it leaves, and that it knows of the stop: it takes part in nothing any more
-//   or it is lost and fenced      lost: not heard for silence_ns; or heard but, for silence_ns after the stop, not
-//                                 knowing of it (it does not hear us), or not heard by another, or not hearing another
-//                                 fenced: it is ready, and knows of the stop (it serves nothing); or an incarnation later
-//                                 than the admitted one was heard (that one is closed); or a majority of voters is
-//                                 quiet about it (heartbeat.c)
+//   or it is lost and fenced      lost: not heard for silence_ns; or heard, but not knowing of the stop for silence_ns;
+//                                 or not heard by another, or not hearing another
+//                                 fenced: it is ready, and knows of the stop (it serves nothing); or an incarnation
+//                                 later than the admitted one was heard (that one is closed); or a majority of voters
+//                                 is quiet about it (heartbeat.c)
 //
 // Everybody says in its heartbeats whom it does not hear. As long as one member does not hear another no epoch begins
 // with both, for it would end as soon as that one has been silent too long.
@@ -66,6 +66,14 @@ static bool gone(const struct member *m, const struct cluster_map *map, uint8_t 
     return o->dead && o->dead >= map->iom[i].incarnation && o->dead >= o->incarnation;
 }
 
+// Nobody has only just come back: what they say of each other is not about to change.
+static bool all_steady(const struct member *m, const struct cluster_map *map) {
+    uint64_t now = env_now_ns(m->env);
+    for (uint8_t i = 0; i < map->ioms; i++)
+        if (i != m->cfg.iom && (!heartbeat_fresh(m, i) || now - m->heard[i].since_ns < m->cfg.ping_ns)) return false;
+    return true;
+}
+
 // Its own last word: under that incarnation it never says READY again. It may still be closing its store, which nobody else looks into.
 static bool left(const struct member *m, const struct cluster_map *map, uint8_t i) {
     const struct heard *o = &m->heard[i];
@@ -75,9 +83,9 @@ static bool left(const struct member *m, const struct cluster_map *map, uint8_t 
 static bool lost(const struct member *m, const struct cluster_map *map, uint8_t i) {
     uint64_t now = env_now_ns(m->env);
     if (heartbeat_unheard_ns(m, i, now) >= m->cfg.silence_ns) return true;
-    if (now - m->known_ns < m->cfg.silence_ns) return false;
-    if (!knows(m, map, i)) return true;
-    return !all_hear(m, map, NO_IOM); // and all do without it: the caller has looked
+    if (!knows(m, map, i) && now - m->known_ns >= m->cfg.silence_ns) return true;
+    if (!heartbeat_fresh(m, i) && m->heard[i].at_ns && m->heard[i].unheard) return true; // its last word: it is deaf
+    return all_steady(m, map) && !all_hear(m, map, NO_IOM); // and all do without it: the caller has looked
 }
 
 static bool quiet_about(const struct member *m, const struct cluster_map *map, uint8_t voter, uint8_t i) {
@@ -117,10 +125,12 @@ static uint8_t not_up(const struct cluster_map *map) {
     return NO_IOM;
 }
 
+// Whatever its incarnation: it was perhaps admitted under this one and took no part, for it says READY, knowing a map
+// after that.
 uint8_t absent_back(const struct member *m, const struct cluster_map *map) {
     uint8_t i = not_up(map);
     if (!m->cfg.stand_ins || i == NO_IOM || map->iom[i].state != MAP_IOM_FAILED || !is_ready(m, map, i)) return NO_IOM;
-    if ((i == m->cfg.iom ? m->incarnation : m->heard[i].incarnation) <= map->iom[i].incarnation) return NO_IOM;
+    if (i == m->cfg.iom) return NO_IOM; // the others know when it tried last
     if (env_now_ns(m->env) < m->back.not_before_ns) return NO_IOM;
     for (uint8_t j = 0; j < map->ioms; j++)
         if (j != m->cfg.iom && !heartbeat_fresh(m, j)) return NO_IOM;
@@ -152,8 +162,7 @@ static uint64_t known_incarnation(void *ctx, uint8_t i) {
 
 static void found_dead(void *ctx, uint8_t i, uint64_t incarnation) {
     struct member *m = ctx;
-    if (m->heard[i].dead < incarnation)
-        LOG(m->env, TRACE_INFO, "IOM %u is dead: nobody is where it listened", i);
+    if (m->heard[i].dead < incarnation) LOG(m->env, TRACE_INFO, "IOM %u is dead: nobody is where it listened", i);
     member_proven_dead(m, i, incarnation);
 }
 

@@ -64,16 +64,28 @@ void heartbeat_send_to(struct member *m, uint8_t iom) { send_heartbeat(m, iom, 0
 
 void heartbeat_send_all(struct member *m) {
     m->beat_ns = env_now_ns(m->env);
+    m->quiet_told = heartbeat_quiet(m);
     for (uint8_t i = 0; i < address_map(m)->ioms; i++) send_heartbeat(m, i, 0);
+}
+
+bool heartbeat_was_away(const struct member *m, uint64_t now_ns) {
+    return now_ns - m->tick_ns > 3 * m->cfg.heartbeat_ns;
+}
+
+// Whatever comes first after a sleep, before the next tick has noted it, finds nobody silent.
+static bool judges_nobody(const struct member *m, uint64_t now_ns) {
+    return m->cfg.stand_ins && heartbeat_was_away(m, now_ns);
 }
 
 uint64_t heartbeat_silent_ns(const struct member *m, uint8_t iom, uint64_t now_ns) {
     uint64_t from = MAX(m->heard[iom].at_ns, MAX(m->known_ns, m->woke_ns));
+    if (judges_nobody(m, now_ns)) return 0;
     return now_ns > from ? now_ns - from : 0;
 }
 
 uint64_t heartbeat_unheard_ns(const struct member *m, uint8_t iom, uint64_t now_ns) {
     uint64_t from = MAX(m->heard[iom].at_ns, MAX(m->created_ns, m->woke_ns));
+    if (judges_nobody(m, now_ns)) return 0;
     return now_ns > from ? now_ns - from : 0;
 }
 
@@ -173,7 +185,10 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
     struct heard *o = &m->heard[i];
     uint64_t incarnation = le64_get(h->incarnation);
     if (incarnation < o->incarnation) return;
-    o->at_ns = env_now_ns(m->env);
+    bool missed = heartbeat_unheard(m) >> i & 1;
+    uint64_t now = env_now_ns(m->env);
+    if (!o->at_ns || now - o->at_ns >= m->cfg.ping_ns) o->since_ns = now;
+    o->at_ns = now;
     o->incarnation = incarnation;
     if (msg->type == MSG_HEARTBEAT_ACK) {
         take_answer(m, i, h);
@@ -187,5 +202,6 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
         answer(m, i, h);
     }
     spread_map(m, i, le64_get(h->map_version));
+    if (missed) heartbeat_send_all(m); // no epoch begins before all have heard that it is heard
     member_step(m);
 }

@@ -27,11 +27,10 @@
 //     └─────────── stop: any newer epoch, or a map that does not admit us ───────┴──────────────────────────┘
 //
 // Why nobody serves in two epochs: an epoch begins only with READY from *every* member, under an incarnation that has
-// served nothing (I9), and a node says READY only after it has dropped what served before; who is left out is dead, or
-// can have no lease any more. An incarnation takes part
-// once; who takes part in an epoch stops for good at the first chosen map that differs in epoch or in its own entry,
-// and before it has heard of that map its lease ends (heartbeat.c): those who would admit another are a majority of the
-// voters.
+// served nothing (I9), and a node says READY only after it has dropped what served before. Who is left out is dead, or
+// can have no lease any more. An incarnation takes part once; who takes part in an epoch stops for good at the first
+// chosen map that differs in epoch or in its own entry, and before it has heard of that map its lease ends
+// (heartbeat.c): those who would admit another are a majority of the voters.
 // Why phases are barriers: phase k+1 starts when all heartbeats show k done *in this epoch under the admitted
 // incarnation*; a node that restarts shows another incarnation, and its count is not taken for the admitted one's.
 // A start counts as a recovery (something answered may be lost) unless every READY said clean; it is counted with the
@@ -52,7 +51,7 @@ static bool is_member(const struct cluster_map *map, uint8_t i) { return map->io
 static const char *fault_of(const struct member *m, const struct cluster_map *map, uint8_t i) {
     const struct heard *o = &m->heard[i];
     uint64_t admitted = map->iom[i].incarnation;
-    if (!is_member(map, i)) return NULL;
+    if (!is_member(map, i) || !is_member(map, m->cfg.iom)) return NULL; // who is left out does not judge the others
     if (i == m->cfg.iom) {
         if (m->leaving) return "leaves";
         return m->opened && m->incarnation != admitted ? "has restarted" : NULL;
@@ -204,7 +203,8 @@ static void look_for_change(struct member *m) {
 // ---- following the map ----------------------------------------------------------------------------------------------
 static bool admits_us(const struct member *m, const struct cluster_map *map) {
     const struct map_iom *us = &map->iom[m->cfg.iom];
-    return map->state != ARRAY_STOPPED && is_member(map, m->cfg.iom) && us->incarnation == m->incarnation && !memcmp(us->store, m->cfg.store, 16);
+    return map->state != ARRAY_STOPPED && us->state != MAP_IOM_FAILED && us->incarnation == m->incarnation &&
+           !memcmp(us->store, m->cfg.store, 16);
 }
 
 static void stop(struct member *m, const struct cluster_map *map) {
@@ -275,10 +275,11 @@ static void chosen(void *ctx, const struct cluster_map *map) {
 static void tick(void *arg) {
     struct member *m = arg;
     uint64_t now = env_now_ns(m->env);
-    if (now - m->tick_ns > 3 * m->cfg.heartbeat_ns) m->woke_ns = now; // we were away, not they
+    if (heartbeat_was_away(m, now)) m->woke_ns = now; // we were away, not they
     m->tick_ns = now;
     timer_set(m->env, &m->tick, now + m->cfg.heartbeat_ns / 4, tick, m);
-    if (now - m->beat_ns >= m->cfg.heartbeat_ns) {
+    bool waited_for = member_self_ready(m) && heartbeat_quiet(m) != m->quiet_told; // somebody is fenced a little sooner
+    if (waited_for || now - m->beat_ns >= m->cfg.heartbeat_ns) {
         heartbeat_send_all(m);
         heartbeat_ping_quiet(m);
     }

@@ -25,6 +25,7 @@ _Static_assert(sizeof(struct heartbeat) == 80, "a heartbeat on the wire");
 
 struct heard { // of one other IOM, what it said last
     uint64_t at_ns;          // 0: never
+    uint64_t since_ns;       // without a break of ping_ns
     uint64_t incarnation, epoch;
     uint32_t phases_done;
     uint8_t flags;
@@ -51,6 +52,7 @@ struct member {
     bool serving;
     uint64_t known_epoch, known_ns; // epoch of the newest map, and since when we know it: silence counts from there
     uint64_t beat_ns, tick_ns, woke_ns;
+    uint16_t quiet_told;     // with the last heartbeat
     struct timer tick;
     // changes of the map: one task, one change at a time
     struct waitq work, ended_q;
@@ -65,6 +67,7 @@ void heartbeat_take(struct member *m, const struct node_name *from, const struct
 void heartbeat_ping_quiet(struct member *m);
 void heartbeat_forget_leases(struct member *m);
 bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns);
+bool heartbeat_was_away(const struct member *m, uint64_t now_ns); // since the last tick: a sleep, or a turn far too long
 bool heartbeat_fresh(const struct member *m, uint8_t iom);       // heard lately, and not known to be dead
 // How long it is not heard, whatever the epoch: of what we could have heard.
 uint64_t heartbeat_unheard_ns(const struct member *m, uint8_t iom, uint64_t now_ns);

@@ -1,9 +1,10 @@
 // Catching up: the IOM that returns learns what it has missed. (FIG. 14; design R1, R2, R5)
 //
-//   1  its own unsettled updates, and what it held for others, go: they were decided without it. Their segments are remembered
+//   1  its own unsettled updates, and what it held for others, were decided without it: their segments are remembered
 //   2  the stand-in's records, which are just what was changed (stand_in.c): objects first (deleted: dropped here; cut: all its segments ask anew), then segments:
 //      each row whose version is another than here is missing from now on
-//   3  the segments of 1 ask for their versions: what was decided as they have it is theirs, all else is missing
+//   3  the segments of 1, and all of objects that were cut, ask for their versions: what was decided as they have it is theirs, all else is missing. Only then
+//      do the updates of 1 go
 //
 // All of it flushed before this phase of recovery is over: only then may the proxy forget its records. A power cut in the midst: it begins again.
 // The stand-in is at rest and everything is settled, so neither versions nor records change meanwhile.
@@ -70,7 +71,7 @@ static err co_take_all(struct instance *x, iom_id proxy, bool objects) {
 }
 
 err co_catch_up(struct instance *x, iom_id proxy) {
-    err e = co_rows_forget_unsettled(x->rows);
+    err e = co_rows_unsettled(x->rows);
     if (e == OK) e = co_take_all(x, proxy, true);
     if (e == OK) e = co_take_all(x, proxy, false);
     if (e == OK) e = co_rows_recheck(x->rows);

@@ -26,6 +26,7 @@ void instance_cancel(struct instance *x) {
     set_serving(x, false);
     x->cancelled = true;
     waitq_wake_all(x->i->env, &x->cancel);
+    if (x->rows) rows_cancel(x->rows);
     if (x->names) names_cancel(x->names);
 }
 

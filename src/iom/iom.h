@@ -43,12 +43,14 @@ struct wire_status {
     le64 mem_spare_bytes;
     le64 disk_writes, disk_flushes, disk_bytes_written; // of struct iom_counters, too
     le64 cache_limit_bytes; // of rows and store together, as configured; what they use: above
+    le64 mended_blocks, lost_blocks; // bad_blocks: did not read; of these rebuilt from their rows; not to be had
+    struct { uint8_t running, reserved[3]; le32 result; le64 done, total, rows, bytes, rate, found, mended, lost, skipped, elapsed_ns; } scrub; // rows_scrub
     le64 blocks_used;       // blocks_free is less than the rest: what is kept for deletes, settling, recovery
     le64 missing_total, missing_done, building_ms; // while it rebuilds: blocks, and for how long already; total 0 until they are counted
 };
 #define WIRE_PROTECTED_STORE 1u
 #define WIRE_PROTECTED_JOURNAL 2u
 // Body of MSG_CONTROL
-enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3 };
-struct req_control { struct envelope env; uint8_t op, reserved[7]; };
+enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3, CONTROL_SCRUB = 4 };
+struct req_control { struct envelope env; uint8_t op, reserved[7]; le64 rate; }; // rate: SCRUB, bytes a second; it is begun when answered
 struct rep_verify { struct envelope env; le64 rows, blocks, faults; }; // payload: sentences, one a line

@@ -63,6 +63,8 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->deltas_sent = le64_of(r.deltas_sent);
     s->settled = le64_of(r.settled);
     s->bad_blocks = le64_of(r.bad_blocks);
+    s->mended_blocks = le64_of(r.mended_blocks);
+    s->lost_blocks = le64_of(r.lost_blocks);
     s->journal_flushes = le64_of(t.journal_flushes);
     s->journal_bytes = le64_of(t.journal_bytes_written);
     s->data_blocks_written = le64_of(t.data_blocks_written);
@@ -75,6 +77,24 @@ static void status_of_store(struct iom *i, struct wire_status *s) {
     s->journal_apart = store_journal_apart(i->store);
     s->protected = (i->disk->power_protected ? WIRE_PROTECTED_STORE : 0) |
                    ((i->journal ? i->journal : i->disk)->power_protected ? WIRE_PROTECTED_JOURNAL : 0);
+}
+
+static void status_of_scrub(struct iom *i, struct wire_status *s) {
+    struct rows_scrub x;
+    if (!i->own.rows) return;
+    rows_scrub_look(i->own.rows, &x);
+    s->scrub.running = x.running;
+    s->scrub.result = le32_of(x.result);
+    s->scrub.done = le64_of(x.done);
+    s->scrub.total = le64_of(x.total);
+    s->scrub.rows = le64_of(x.rows);
+    s->scrub.bytes = le64_of(x.bytes);
+    s->scrub.rate = le64_of(x.rate);
+    s->scrub.found = le64_of(x.found);
+    s->scrub.mended = le64_of(x.mended);
+    s->scrub.lost = le64_of(x.lost);
+    s->scrub.skipped = le64_of(x.skipped);
+    s->scrub.elapsed_ns = le64_of(x.elapsed_ns);
 }
 
 static void status_of_world(struct iom *i, struct wire_status *s) {
@@ -100,6 +120,7 @@ static void answer_status(struct iom *i, struct inbound *in) {
     struct wire_status *s = (struct wire_status *)reply->body;
     status_of_map(i, s);
     status_of_store(i, s);
+    status_of_scrub(i, s);
     status_of_world(i, s);
     s->mem_bytes = le64_of(mem_used_bytes(i->env->mem));
     s->mem_spare_bytes = le64_of(mem_spare_bytes(i->env->mem));
@@ -143,6 +164,13 @@ static err co_sync(struct instance *x) {
     return e ? e : co_names_sync(x->names);
 }
 
+static bool array_is_whole(const struct iom *i) { // nobody is missing, and nothing has to be built: only then a row can be judged
+    const struct cluster_map *m = register_latest(i->reg);
+    for (uint8_t n = 0; m && n < m->ioms; n++)
+        if (m->iom[n].state != MAP_IOM_UP) return false;
+    return m != NULL;
+}
+
 static void co_control(struct instance *x, struct inbound *in) {
     const struct req_control *r = (const struct req_control *)in->m->body;
     if (in->m->body_len < sizeof *r) {
@@ -160,6 +188,9 @@ static void co_control(struct instance *x, struct inbound *in) {
         return;
     case CONTROL_SYNC:
         hub_reply(in, NULL, x->serving ? co_sync(x) : ERR_STOPPED);
+        return;
+    case CONTROL_SCRUB:
+        hub_reply(in, NULL, !x->serving ? ERR_STOPPED : !array_is_whole(x->i) ? ERR_BUSY : rows_scrub_start(x->rows, le64_get(r->rate)));
         return;
     }
     hub_reply(in, NULL, ERR_INVAL);
@@ -196,7 +227,7 @@ static void (*answer_of(uint16_t type))(struct instance *x, struct inbound *in) 
     case MSG_FSYNC: return co_fsync_answer;
     case MSG_DISCARD: return co_discard_answer;
     case MSG_ZERO: return co_zero_answer;
-    case MSG_RESOLVE: case MSG_VERIFY: case MSG_SEGMENTS: return co_rows_answer;
+    case MSG_RESOLVE: case MSG_VERIFY: case MSG_GATHER: case MSG_SEGMENTS: return co_rows_answer;
     case MSG_MISSED: return co_missed_answer;
     case MSG_CONTROL: return co_control;
     default: return NULL;

@@ -204,6 +204,17 @@ void mirror_adopt(struct names *n, uint64_t epoch) {
     mirror_retain(n);
 }
 
+// A service without the other copy begins: its tree is of this epoch, also if no batch comes. Else a side that was away and had a batch more of the old
+// epoch would hand it over at its return, to those who have gone on without (R2).
+err co_mirror_alone(struct names *n) {
+    struct batch *b = batch_new(n->store);
+    batch_urgent(b);
+    batch_note(b, n->tree, n->mirror.epoch, n->mirror.number);
+    lsn at;
+    err e = co_batch_commit(b, &at);
+    return e == OK ? co_store_sync(n->store, store_now(n->store)) : e;
+}
+
 static void mirror_acked(struct names *n, const struct post_mirror_ack *a) {
     struct mirror *m = &n->mirror;
     m->acked = MAX(m->acked, le64_get(a->number));

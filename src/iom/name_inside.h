@@ -232,6 +232,7 @@ void mirror_init(struct names *n);
 void mirror_start(struct names *n); // its tasks
 void mirror_fini(struct names *n);
 void mirror_wake(struct names *n);  // stopping: whoever waits looks again
+MUST_USE err co_mirror_alone(struct names *n); // after it, without a proxy: from here on whatever the missing side has beyond this is void
 void mirror_adopt(struct names *n, uint64_t epoch); // after phase 0: both sides are alike
 void mirror_forget_ward(struct names *n);           // what was kept for it: another writes its copy now
 MUST_USE err co_mirror_commit(struct names *n, struct batch *b, uint64_t *number); // applies, numbers, sends

@@ -362,7 +362,8 @@ static err co_recover_mirror(struct names *n, uint64_t epoch) {
     if (e != OK) return e;
     n->epoch = epoch;
     mirror_adopt(n, epoch);
-    return co_names_start(n);
+    e = n->exposed ? co_mirror_alone(n) : OK;
+    return e == OK ? co_names_start(n) : e;
 }
 
 err co_names_recover(struct names *n, uint32_t phase, uint64_t epoch) {

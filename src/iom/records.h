@@ -16,4 +16,5 @@ enum record_kind {
     KIND_CHUNK = 32,   // id = handle, number = segment: the physical map of FIG. 7: addresses, checksums, versions
     KIND_UPDATE = 33,  // id = handle, number = segment: an update not yet settled: the Parity_Update journal (B2)
     KIND_CNODE2 = 34,  // id = handle: secondary CNODE: referential map, count of truncates
+    KIND_CUT = 35,     // id = handle, of a stand-in: an unprotected object was cut (its member does it at its return)
 };

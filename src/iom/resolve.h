@@ -14,6 +14,7 @@ MUST_USE err co_resolve_ask(struct pseg *p, uint8_t k, struct asked *a);
 MUST_USE err co_gather_block(struct pseg *p, const struct update *u, uint8_t k, row_mask rows, struct buf *sum, row_mask *lost); // k's block that u includes
 MUST_USE err co_gather_parity(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost);           // the parity that u describes
 MUST_USE err co_gather_members(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost);          // the same without the old one
+MUST_USE err co_resolve_add(struct pseg *p, uint8_t k, struct req_resolve *q, row_mask rows, struct buf *sum, row_mask *bad);      // sum ^= k's; q: what, want
 void resolve_tell_lost(const struct seg *s, row_mask rows, const char *what); // counted and named
 uint32_t resolve_crc_lost(const uint8_t *data);                               // of a block that is not to be believed
 MUST_USE err co_resolve_read(struct rows *r, const struct spot *spot, row_mask rows, uint8_t *packed, row_mask *bad);
@@ -32,7 +33,5 @@ MUST_USE err co_resolve_held(struct dseg *d, const struct req_resolve *q, const 
 MUST_USE err co_resolve_layers(struct dseg *d);                                            // the second layer over the first
 MUST_USE err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve_state *out, struct contents *c);
 MUST_USE err co_resolve_finish_alone(struct rows *r, struct handle h, uint64_t number, const struct update *u); // without protection: what is on disk is completed
-MUST_USE err co_row_gather_answer(struct rows *r, struct object *o, const struct req_resolve *q, struct inbound *in, struct msg **reply);
-MUST_USE err co_gather_others(struct pseg *p, uint8_t k, row_mask rows, struct buf *sum, row_mask *bad); // adds the settled blocks of all but k
 MUST_USE err co_rows_segments(struct rows *r, struct inbound *in, struct msg **reply); // MSG_SEGMENTS
 struct dseg *resolve_dseg(struct rows *r, struct object *o, uint64_t seg); // pinned; NULL: no data member of it

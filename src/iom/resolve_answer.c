@@ -1,4 +1,4 @@
-// Calls of other IOMs' rows: each is answered by a task of its own. MSG_RESOLVE: resolve.c. MSG_VERIFY: row_verify.c.
+// Calls of other IOMs' rows: each is answered by a task of its own. MSG_RESOLVE: resolve.c. MSG_VERIFY: row_verify.c. MSG_GATHER: row_gather.c.
 #include "iom/resolve.h"
 
 struct answer { struct rows *r; struct inbound *in; };
@@ -66,7 +66,6 @@ static err co_resolve(struct rows *r, struct inbound *in, struct msg **reply) {
     if (e == OK) {
         bool data = q->op == RESOLVE_STATE || q->op == RESOLVE_TAKE || q->op == RESOLVE_HELD;
         if (data) e = co_as_data(r, o, q, in, reply);
-        else if (q->op == RESOLVE_GATHER) e = co_row_gather_answer(r, o, q, in, reply);
         else if (q->op >= RESOLVE_SETTLED && q->op <= RESOLVE_VERSIONS) e = co_as_parity(r, o, q, in, reply);
         else e = ERR_INVAL;
     }
@@ -81,6 +80,7 @@ static void co_answer(void *arg) {
     err e = ERR_STOPPED;
     if (!r->stopping && a->in->m->type == MSG_VERIFY) e = co_row_verify_answer(r, a->in, &reply);
     else if (!r->stopping && a->in->m->type == MSG_SEGMENTS) e = co_rows_segments(r, a->in, &reply);
+    else if (!r->stopping && a->in->m->type == MSG_GATHER) e = co_row_gather_answer(r, a->in, &reply);
     else if (!r->stopping) e = co_resolve(r, a->in, &reply);
     hub_reply(a->in, reply, e);
     mem_free(r->env->mem, a);

@@ -144,17 +144,31 @@ static bool has_held(const struct dseg *d, const struct update *u, row_mask good
     return d->row_version[b] >= version || ((good >> b & 1) && u->version >= version);
 }
 
+// Reads the blocks at `base`; of those that are bad the settled ones are rebuilt from their row first: what P includes of it is decided by now.
+static err co_read_base(struct dseg *d, struct spot *base, row_mask rows, uint8_t *packed, row_mask *bad) {
+    row_mask settled = 0;
+    *bad = 0;
+    err e = co_resolve_read(d->s.r, base, rows, packed, bad);
+    ROW_FOR(*bad, b) if (row_spot_same(&base[b], &d->s.spot[b])) settled |= (row_mask)(1u << b);
+    if (e != OK || !settled) return e;
+    e = co_row_mend(&d->s, settled);
+    if (e != OK && e != ERR_IO) return e;
+    ROW_FOR(settled, b) base[b] = d->s.spot[b];
+    *bad = 0;
+    e = co_resolve_read(d->s.r, base, rows, packed, bad);
+    ROW_FOR(*bad & row_missing(base, *bad), b) if (d->s.clean.mask >> b & 1) { // a stand-in's are rebuilt in memory alone
+        memcpy(packed + row_count(rows & (row_mask)((1u << b) - 1)) * BLOCK_BYTES, row_content_data(&d->s.clean.c[b]), BLOCK_BYTES);
+        *bad &= (row_mask)~(1u << b);
+    }
+    return e;
+}
+
 // New blocks = the blocks at `base` xor the deltas. Where the base is bad the row is left out: its block stays bad, and the delta is of no use.
-static err co_write_over(struct dseg *d, const struct spot *base, row_mask *rows, const struct contents *delta, struct spot *out, struct runs *runs) {
+static err co_write_over(struct dseg *d, struct spot *base, row_mask *rows, const struct contents *delta, struct spot *out, struct runs *runs) {
     struct buf *packed = buf_new(d->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
     row_mask bad = 0;
     uint32_t n = 0, i = 0;
-    err e = co_row_missing_here(d, base, *rows);
-    if (e == OK) e = co_resolve_read(d->s.r, base, *rows, packed->data, &bad);
-    ROW_FOR(bad & row_missing(base, bad), b) if (d->s.clean.mask >> b & 1) { // gathered
-        memcpy(packed->data + row_count(*rows & (row_mask)((1u << b) - 1)) * BLOCK_BYTES, row_content_data(&d->s.clean.c[b]), BLOCK_BYTES);
-        bad &= (row_mask)~(1u << b);
-    }
+    err e = co_read_base(d, base, *rows, packed->data, &bad);
     resolve_tell_lost(&d->s, bad, "what was written to the block");
     ROW_FOR(*rows, b) {
         uint8_t *from = packed->data + i++ * BLOCK_BYTES;
@@ -238,7 +252,8 @@ static row_mask read_memory(const struct dseg *d, const struct req_resolve *q, r
     row_mask done = 0;
     ROW_FOR(rows, b) {
         uint64_t want = le64_get(q->want[b]);
-        const struct layer *l = d->row_version[b] == want ? &d->s.clean : d->state != D_IDLE && d->version == want ? &d->frozen : NULL;
+        bool in_flight = d->state != D_IDLE && d->version == want && (d->frozen.mask >> b & 1); // settled perhaps: then `clean` is older until d_done
+        const struct layer *l = in_flight ? &d->frozen : d->row_version[b] == want ? &d->s.clean : NULL;
         if (!l || !(l->mask >> b & 1)) continue;
         const uint8_t *data = row_content_data(&l->c[b]);
         if (data) memcpy(resolve_row(c, b), data, BLOCK_BYTES);
@@ -259,9 +274,12 @@ static err co_contents_at(struct dseg *d, const struct req_resolve *q, const str
             *bad |= bit;
             continue;
         }
-        spot[b] = settled ? d->s.spot[b] : u->spot[b];
-        err e = co_resolve_read(d->s.r, spot, bit, resolve_row(c, b), bad);
-        if (e != OK) return e;
+        do { // a mender may give it another place meanwhile
+            spot[b] = settled ? d->s.spot[b] : u->spot[b];
+            *bad &= (row_mask)~bit;
+            err e = co_resolve_read(d->s.r, spot, bit, resolve_row(c, b), bad);
+            if (e != OK) return e;
+        } while ((*bad & bit) && settled && d->row_version[b] == le64_get(q->want[b]) && !row_spot_same(&spot[b], &d->s.spot[b]));
         if (settled && d->row_version[b] != le64_get(q->want[b])) *bad |= bit; // its place is another's by now
     }
     return OK;
@@ -289,6 +307,7 @@ err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve
     err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
     if (e == OK) e = co_resolve_good(r, &u, &good);
     if (e != OK && e != ERR_NOENT) return e;
+    out->truncates = le32_of(d->s.o->truncates);
     out->has_update = u.rows != 0;
     out->update_rows = le16_of(u.rows);
     out->good_rows = le16_of(good);

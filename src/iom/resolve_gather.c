@@ -78,8 +78,7 @@ err co_resolve_ask(struct pseg *p, uint8_t k, struct asked *a) {
     return OK;
 }
 
-static err co_add_member(struct pseg *p, uint8_t k, struct req_resolve *q, row_mask rows, struct buf *sum,
-                         row_mask *bad) {
+err co_resolve_add(struct pseg *p, uint8_t k, struct req_resolve *q, row_mask rows, struct buf *sum, row_mask *bad) {
     struct msg *m;
     if (!rows) return OK;
     err e = co_ask(p, k, q, rows, &m);
@@ -112,7 +111,7 @@ static err co_add_members(struct pseg *p, const struct update *u, enum resolve_w
     for (uint8_t k = 0; k < p->n && e == OK; k++) {
         struct req_resolve q = {.what = (uint8_t)what};
         ROW_FOR(rows, b) q.want[b] = le64_of(version_of(p, u, k, b));
-        if (k != but) e = co_add_member(p, k, &q, what == WHAT_DELTA ? rows_of(u, k) & rows : rows, sum, bad);
+        if (k != but) e = co_resolve_add(p, k, &q, what == WHAT_DELTA ? rows_of(u, k) & rows : rows, sum, bad);
     }
     return e;
 }
@@ -120,7 +119,7 @@ static err co_add_members(struct pseg *p, const struct update *u, enum resolve_w
 static err co_add_settled(struct pseg *p, uint8_t k, row_mask rows, struct buf *sum, row_mask *bad) {
     struct req_resolve q = {.what = WHAT_AT};
     ROW_FOR(rows, b) q.want[b] = le64_of(p->versions[b * p->n + k]);
-    return co_add_member(p, k, &q, rows, sum, bad);
+    return co_resolve_add(p, k, &q, rows, sum, bad);
 }
 
 static void clear(struct buf *sum, row_mask rows) {
@@ -141,11 +140,6 @@ err co_gather_block(struct pseg *p, const struct update *u, uint8_t k, row_mask 
     clear(sum, bad);
     e = co_add_own(r, u->spot, bad, sum, lost);
     return e == OK ? co_add_members(p, u, WHAT_AT, k, bad, sum, lost) : e;
-}
-
-err co_gather_others(struct pseg *p, uint8_t k, row_mask rows, struct buf *sum, row_mask *bad) {
-    struct update settled = {.rows = rows}; // no participants
-    return co_add_members(p, &settled, WHAT_AT, k, rows, sum, bad);
 }
 
 err co_gather_members(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost) {

@@ -227,6 +227,7 @@ err co_resolve_versions(struct rows *r, struct object *o, uint64_t seg, uint8_t 
     struct pseg *p = row_pseg(o, seg);
     err e = k < p->n ? OK : ERR_INVAL;
     if (e == OK) e = co_row_seg_load(&p->s);
+    out->truncates = le32_of(o->truncates);
     for (unsigned b = 0; b < p->s.blocks && e == OK; b++) out->version[b] = le64_of(p->versions[b * p->n + k]);
     row_seg_unpin(&p->s);
     return e;

@@ -28,7 +28,8 @@
 // carries a lower count than a discard here that cut its segment is void, on either side (row_cut), and all other is valid.
 //
 // Files: row_data.c (D: writes, reads), row_harden.c (D: freezing, hardening, fsync), row_parity.c (P), row_settle.c, row_discard.c, row_hold.c (the
-// stop), resolve*.c (after a stop), row_record.c, row_io.c, row_slot.c, row_verify.c.
+// stop), resolve*.c (after a stop), row_record.c, row_io.c, row_slot.c,
+// row_verify.c, row_gather.c and row_mend.c (a bad block is rebuilt from its row), row_scrub.c.
 #include "iom/row_state.h"
 
 #define CACHE_BYTES_DEFAULT MIB(64)
@@ -144,6 +145,7 @@ err co_row_object_load(struct object *o) {
         o->stored = count >= o->truncates;
         o->truncates = MAX(o->truncates, count);
         o->gone = o->gone || (le32_get(v.flags) & ROW_CNODE2_GONE);
+        o->asks = o->asks || (le32_get(v.flags) & ROW_CNODE2_ASKS);
     }
     o->loaded = true;
     return OK;
@@ -226,7 +228,7 @@ struct pseg *row_pseg(struct object *o, uint64_t n) {
 }
 
 static bool seg_at_rest(const struct seg *s) {
-    if (s->busy) return false;
+    if (s->busy || s->putting) return false;
     if (s->role == ROW_DATA) {
         const struct dseg *d = (const struct dseg *)s;
         return d->state == D_IDLE && !d->dirty.mask && !d->posted;
@@ -237,10 +239,11 @@ static bool seg_at_rest(const struct seg *s) {
     return p->state == P_IDLE;
 }
 
-static void seg_forget_clean(struct seg *s) {
-    s->r->clean_bytes -= row_count(s->clean.mask) * BLOCK_BYTES;
-    row_layer_drop(&s->clean, s->clean.mask);
+void row_clean_drop(struct seg *s, row_mask rows) {
+    s->r->clean_bytes -= row_count(s->clean.mask & rows) * BLOCK_BYTES;
+    row_layer_drop(&s->clean, rows);
 }
+static void seg_forget_clean(struct seg *s) { row_clean_drop(s, s->clean.mask); }
 
 static void seg_unmap(struct seg *s) {
     uint8_t key[MAP_KEY32_BYTES];
@@ -393,7 +396,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
     struct list *lists[] = {&r->slot_lru, &r->lru, &r->idle_objects, &r->d_aged, &r->d_due, &r->touched,
                              &r->p_gather, &r->p_ready, &r->settle, &r->recheck};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++) list_init(lists[i]);
-    struct waitq *queues[] = {&r->d_wake, &r->p_wake, &r->settle_wake, &r->ack_wake, &r->room_q, &r->stop_q};
+    struct waitq *queues[] = {&r->d_wake, &r->p_wake, &r->settle_wake, &r->ack_wake, &r->room_q, &r->stop_q, &r->mend_q, &r->gather_q};
     for (unsigned i = 0; i < ARRAY_LEN(queues); i++) waitq_init(queues[i]);
     row_spawn(r, "row flusher", row_d_flusher, r);
     row_spawn(r, "row parity", row_p_flusher, r);
@@ -432,6 +435,7 @@ void rows_destroy(struct rows *r) {
         mem_free(mem, r->peer[i].refusal);
     }
     row_recheck_forget(r);
+    row_scrub_forget(r);
     MAP_FOR(&r->segs, it) seg_destroy(it.value);
     MAP_FOR(&r->objects, it) {
         mem_free(mem, ((struct object *)it.value)->cut);

@@ -19,7 +19,7 @@ struct rows_port {
     // D <-> P messages MSG_DELTA .. MSG_SETTLED; owns m; `to` is never oneself
     void (*post)(void *ctx, iom_id to, struct msg *m);
     struct msg *(*msg)(void *ctx, uint16_t type, uint32_t body_len); // body_len includes the envelope, which the hub fills
-    // A call to another IOM's rows (MSG_RESOLVE, MSG_VERIFY): owns req; *reply to be freed
+    // A call to another IOM's rows (MSG_RESOLVE, MSG_VERIFY, MSG_GATHER): owns req; *reply to be freed
     err (*co_call)(void *ctx, iom_id to, struct msg *req, struct msg **reply);
     // Makes a size >= end durable at the object's starter (or learns that it is): *durable_end is then what may harden. ERR_TRUNCATED, ERR_BUSY: the
     // object was cut or deleted meanwhile; the blocks will be discarded. ERR_STALE: nobody knows it any more. May be this IOM itself.
@@ -32,6 +32,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
 // acknowledged (I7). NO_IOM: none.
 void rows_beside(struct rows *r, iom_id other);
 void rows_destroy(struct rows *r);       // drops memory; nothing is written (tasks of its own have been told to end and are awaited by co_rows_stop)
+void rows_cancel(struct rows *r);        // all that waits in rows ends with ERR_STOPPED, a phase of recovery too; co_rows_stop follows
 err co_rows_stop(struct rows *r, bool harden); // ends its tasks; an error: not all that was held is on disk; harden: then everything held is made durable as far as that needs nobody else (D: what is
                                                 // dirty, as UPDATEs; P: what it holds of each D, as HELD records), nothing is completed, no old place released
 
@@ -59,7 +60,7 @@ MUST_USE err co_rows_sync(struct rows *r); // the same for all that is dirty her
 MUST_USE err co_rows_zero(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates); // whole blocks become holes; settled on return
 MUST_USE err co_rows_discard(struct rows *r, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone); // durable on return; idempotent
 void rows_receive(struct rows *r, iom_id from, struct msg *m); // a post; owns m; never waits
-void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY, MSG_SEGMENTS from another IOM: answers it
+void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, MSG_VERIFY, MSG_GATHER, MSG_SEGMENTS from another IOM: answers it
 
 // ---- recovery (resolve.c): what is left of updates after a stop or a power cut is decided. Phases with a barrier of all members between them;
 // idempotent, restartable; co_call, and in phase 3 co_end_durable, work meanwhile
@@ -67,9 +68,9 @@ void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, M
 MUST_USE err co_rows_recover(struct rows *r, uint32_t phase);  // 0 .. ROWS_RECOVERY_PHASES-1; after the last all is settled and durable
 
 // ---- the return of one that was away (catch_up.c), between its stand-in's end and service
-MUST_USE err co_rows_forget_unsettled(struct rows *r); // its own updates and what it held: decided without it. Remembers their segments
+MUST_USE err co_rows_unsettled(struct rows *r); // its own updates were decided without it: remembers their segments
 MUST_USE err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len); // a CNODE2 or CHUNK of the stand-in; ERR_FORMAT
-MUST_USE err co_rows_recheck(struct rows *r);          // the segments remembered
+MUST_USE err co_rows_recheck(struct rows *r);   // the segments remembered; then its own updates, and what it held, go
 // ---- building what is missing (row_missing.c)
 MUST_USE err co_rows_missing_count(struct rows *r);    // of the records: for progress, before building
 MUST_USE err co_rows_build(struct rows *r);            // all of it, beside service; what is not to be had is told and left
@@ -77,6 +78,20 @@ MUST_USE err co_rows_build(struct rows *r);            // all of it, beside serv
 // ---- check and figures
 // Verifies on a quiet array every row whose parity chunk is here: parity equals the data of all members, checksums hold. One sentence per fault.
 MUST_USE err co_rows_verify(struct rows *r, void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *rows_verified, uint64_t *faults);
+// Scrub, beside clients (row_scrub.c): reads all rows whose parity is here and what lies here without protection, and mends. Until the end, or a stop.
+struct rows_scrub {
+    bool running;
+    err result;                  // of the last one, if none runs
+    uint64_t done, total;        // segments
+    uint64_t rows, bytes, rate;  // looked at, read (here and at the others), bytes a second (0: no limit)
+    uint64_t found, mended, lost; // blocks
+    uint64_t skipped;            // rows that were never at rest
+    uint64_t elapsed_ns;
+};
+MUST_USE err rows_scrub_start(struct rows *r, uint64_t bytes_per_s); // OK also if one runs
+void rows_scrub_look(const struct rows *r, struct rows_scrub *out);
 void row_record_refs(const struct key *k, const void *val, uint32_t len, void (*emit)(void *arg, block_addr at, uint32_t n), void *arg); // blocks a CHUNK/UPDATE record holds
-struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes, bad_blocks, built, missing_total, missing_done; };
+struct rows_stats { uint64_t writes, reads, deltas_sent, deltas_received, freezes, settled, rolled_forward, undone, dirty_bytes, cache_bytes;
+                    uint64_t bad_blocks, mended_blocks, lost_blocks; // did not read; of these rebuilt; of these found not to be had (each time anew)
+                    uint64_t built, missing_total, missing_done; }; // blocks that were missing (row_build.c)
 void rows_stats(const struct rows *r, struct rows_stats *out);

@@ -1,112 +1,11 @@
-// Building: a missing block gets a place again. (FIG. 14; design R5, R6)
+// Building: what is missing here (row_missing.c) gets a place again. (FIG. 14; design R5, R6)
 //
-//   segment at rest ──> D_BUILDING / P_BUILDING ──> blocks gathered, written, flushed ──> CHUNK with the places ──> at rest
-//
-// Meanwhile nothing of the segment is frozen or formed (writes go on into its open layers), so its record is nobody else's. The versions stay: they are
-// those of the contents. The blocks are on disk before the record names them: until then they are missing, whatever happens.
-// In the background a task walks the records, some segments at a time; a segment that is read or written first is put together on demand, from memory then,
-// and built when its turn comes or when it is written.
-#include "base/sum.h"
+// A task walks the records, some segments at a time, and has what is missing in each mended (row_mend.c): beside service, which mends on demand what it meets
+// first. The versions stay: they are those of the contents. A block is on disk before the record names it, and the record before it counts as built.
 #include "iom/resolve.h"
 
 #define WORKERS 4u
-#define RETRY_NS MSEC(100)
-
-static bool at_rest(const struct seg *s) {
-    if (s->busy || s->dead) return false;
-    if (s->role == ROW_DATA) return ((const struct dseg *)s)->state == D_IDLE;
-    const struct pseg *p = (const struct pseg *)s;
-    for (uint8_t k = 0; k < p->n; k++)
-        if (p->frozen[k]) return false;
-    return p->state == P_IDLE;
-}
-
-static void hold(struct seg *s) {
-    s->busy = true;
-    if (s->role == ROW_DATA) row_d(s)->state = D_BUILDING;
-    else row_p(s)->state = P_BUILDING;
-}
-
-static void release(struct seg *s) {
-    s->busy = false;
-    if (s->role == ROW_DATA) row_d(s)->state = D_IDLE;
-    else row_p(s)->state = P_IDLE;
-    waitq_wake_all(s->r->env, &s->q);
-    if (s->dead) return;
-    if (s->role == ROW_DATA) row_d_idle(row_d(s));
-    else row_p_idle(row_p(s));
-}
-
-static err co_parity_here(struct pseg *p, row_mask rows, row_mask *bad) {
-    struct buf *sum = buf_new(p->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
-    struct update settled = {.rows = rows}; // no participants
-    err e = co_gather_members(p, &settled, rows, sum, bad);
-    ROW_FOR(rows & ~*bad & ~p->s.clean.mask, b) {
-        if (e != OK || p->s.dead) break;
-        struct content own = row_own_block(p->s.r);
-        memcpy(row_content_data(&own), sum->data + b * BLOCK_BYTES, BLOCK_BYTES);
-        row_layer_set(&p->s.clean, b, own);
-        p->s.r->clean_bytes += BLOCK_BYTES;
-    }
-    buf_unref(sum);
-    return e == ERR_TRUNCATED ? OK : e; // cut there, here in a moment: tried again and found dead
-}
-
-static err co_contents_here(struct seg *s, row_mask rows, row_mask *bad) {
-    *bad = 0;
-    rows &= (row_mask)~s->clean.mask;
-    if (s->role == ROW_PARITY) return rows ? co_parity_here(row_p(s), rows, bad) : OK;
-    return rows ? co_row_gather(row_d(s), rows, bad) : OK;
-}
-
-static err co_place(struct seg *s, row_mask rows) {
-    struct rows *r = s->r;
-    struct block_io io[ROWS_MAX];
-    struct runs runs;
-    uint32_t n = 0;
-    err e = co_row_alloc(r, row_count(rows), &runs);
-    if (e != OK) return e;
-    ROW_FOR(rows, b) {
-        uint8_t *data = row_content_data(&s->clean.c[b]);
-        io[n++] = (struct block_io){row_runs_take(&runs), data, store_crc_block(data)};
-    }
-    e = co_store_write_blocks(r->store, io, n);
-    if (e == OK) e = co_store_sync(r->store, store_now(r->store));
-    if (e != OK || s->dead) {
-        row_runs_unalloc(r, &runs);
-        row_runs_free(r, &runs);
-        return e;
-    }
-    struct batch *batch = batch_new(r->store);
-    row_runs_name(batch, &runs);
-    row_runs_free(r, &runs);
-    n = 0;
-    ROW_FOR(rows, b) {
-        s->spot[b] = (struct spot){io[n].at.n, io[n].crc};
-        n++;
-    }
-    row_batch_chunk(batch, s);
-    batch_urgent(batch);
-    lsn at;
-    r->stats.built += row_count(rows);
-    return co_batch_commit(batch, &at);
-}
-
-// Under the segment's lock. *left: what is missing still, to be tried again; *bad: what is not to be had.
-static err co_build(struct seg *s, row_mask *left, row_mask *bad) {
-    row_mask all = (row_mask)((1u << s->blocks) - 1);
-    err e = co_row_seg_load(s);
-    *bad = 0;
-    *left = e == OK && !s->dead ? row_missing(s->spot, all) : 0;
-    if (e != OK || !*left || !at_rest(s)) return e;
-    hold(s);
-    e = co_contents_here(s, *left, bad);
-    row_mask ready = *left & s->clean.mask;
-    if (e == OK && ready && !s->dead) e = co_place(s, ready);
-    release(s);
-    *left = s->dead ? 0 : row_missing(s->spot, all) & (row_mask)~*bad;
-    return e;
-}
+#define RETRY_NS MSEC(20)
 
 // ---- the walk -------------------------------------------------------------------------------------------------------
 struct builder {
@@ -158,14 +57,15 @@ static err co_build_seg(struct rows *r, const struct key *k) {
     err e = co_resolve_object(r, handle_at(key_id(k)), &o);
     if (e != OK) return e == ERR_FORMAT ? OK : e; // deleted meanwhile
     struct seg *s = row_seg_of(o, key_number(k));
-    row_mask left = s != NULL, bad = 0;
-    while (s && left && e == OK && !r->stopping) {
-        co_lock(r->env, &s->lock, "row build: segment");
-        e = co_build(s, &left, &bad);
-        co_unlock(r->env, &s->lock);
-        if (left && e == OK) co_wait_until(r->env, &s->q, env_now_ns(r->env) + RETRY_NS, "row build: the segment comes to rest");
+    if (s) e = co_row_seg_load(s);
+    while (s && e == OK && !s->dead && !r->stopping) {
+        row_mask missing = row_missing(s->spot, (row_mask)((1u << s->blocks) - 1));
+        if (!missing) break;
+        e = co_row_mend(s, missing);
+        bool some = missing & (row_mask)~row_missing(s->spot, missing);
+        if (e == OK && !some) co_wait_until(r->env, &s->q, env_now_ns(r->env) + RETRY_NS, "row build: tries again"); // it was being written, or there was no place
     }
-    if (bad) resolve_tell_lost(s, bad, "what is to be built");
+    if (e == ERR_IO) e = OK; // not to be had: told
     if (s) row_seg_unpin(s);
     row_object_unpin(o);
     return e;

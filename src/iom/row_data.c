@@ -180,10 +180,17 @@ static row_mask not_in_memory(const struct dseg *d, row_mask rows) {
     return missing;
 }
 
+// From disk into memory; what is bad there from its row. OK: look again.
+static err co_read_settled(struct dseg *d, row_mask rows) {
+    row_mask bad;
+    err e = co_row_read_contents(&d->s, rows, &bad);
+    return e == ERR_IO && bad ? co_row_mend(&d->s, bad) : e;
+}
+
 // On OK, since the last wait: nothing of this is pending, there is credit, and the old contents are in memory.
 static err co_prepare(struct dseg *d, const struct change *c) {
     struct rows *r = d->s.r;
-    row_mask rows = row_span(c->off, c->len), bad;
+    row_mask rows = row_span(c->off, c->len);
     for (;;) {
         if (r->stopping) return ERR_STOPPED;
         if (r->broken != OK) return r->broken;
@@ -200,7 +207,7 @@ static err co_prepare(struct dseg *d, const struct change *c) {
         }
         row_mask missing = not_in_memory(d, rows_needed(d, c));
         if (!missing) return OK;
-        err e = co_row_read_contents(&d->s, missing, &bad);
+        err e = co_read_settled(d, missing);
         if (e != OK) return e;
     }
 }
@@ -439,7 +446,7 @@ static err co_zero_seg(struct dseg *d, uint32_t off, uint32_t len, uint64_t end,
 err co_row_zero(struct object *o, uint64_t seg, uint64_t off, uint64_t len, struct waitlist *settle) {
     struct rows *r = o->r;
     uint8_t pos = refmap_position(&o->map, r->self), k = pos == NO_IOM ? GEO_NOTHING : geo_role(&o->map, geo_seg_stripe(&o->map, seg), pos);
-    if (k >= GEO_PARITY || (r->cfg.stand_in && !geo_has_parity(&o->map))) return OK; // a stand-in has nothing of what has no other copy
+    if (k >= GEO_PARITY) return OK;
     uint64_t first = geo_offset(&o->map, seg, k, 0), seg_bytes = geo_seg_blocks(&o->map) * BLOCK_BYTES, end = off + len;
     uint64_t from = MAX(first, off), to = MIN(first + seg_bytes, end);
     if (from >= to) return OK;
@@ -464,7 +471,7 @@ err co_row_zero(struct object *o, uint64_t seg, uint64_t off, uint64_t len, stru
 // Blocks from disk: whole ones straight to where they are wanted. Then looks again, for what was true may have changed.
 static err co_copy_rows(struct dseg *d, uint32_t off, uint32_t len, uint8_t *dst) {
     struct rows *r = d->s.r;
-    row_mask rows = row_span(off, len), bad = 0, direct;
+    row_mask rows = row_span(off, len), bad, direct;
     bool aligned = (uintptr_t)(dst + (ROUND_UP(off, BLOCK_BYTES) - off)) % BLOCK_BYTES == 0;
     for (;;) {
         row_mask missing = not_in_memory(d, rows);
@@ -473,23 +480,25 @@ static err co_copy_rows(struct dseg *d, uint32_t off, uint32_t len, uint8_t *dst
         ROW_FOR(missing, b) if (aligned && part_of(b, off, len).len == BLOCK_BYTES) direct |= (row_mask)(1u << b);
         direct &= (row_mask)~row_missing(d->s.spot, direct);
         if (direct != missing) {
-            err e = co_row_read_contents(&d->s, missing & (row_mask)~direct, &bad);
+            err e = co_read_settled(d, missing & (row_mask)~direct);
             if (e != OK) return e;
             continue;
         }
         struct block_io io[ROWS_MAX];
         struct spot was[ROWS_MAX];
-        uint32_t n = 0, bits = 0;
+        uint32_t n = 0, bits = 0, i = 0;
         memcpy(was, d->s.spot, sizeof was);
         ROW_FOR(direct, b) io[n++] = (struct block_io){{was[b].at}, dst + (b * BLOCK_BYTES - off), was[b].crc};
         err e = co_store_read_blocks(r->store, io, n, &bits);
         bool same = true;
-        ROW_FOR(direct, b) same = same && !newest(d, b) && d->s.spot[b].at == was[b].at && d->s.spot[b].crc == was[b].crc;
+        ROW_FOR(direct, b) same = same && !newest(d, b) && row_spot_same(&d->s.spot[b], &was[b]);
         if (!same) continue; // written or settled meanwhile: what was read may be anything
         if (e == OK) break;
-        r->stats.bad_blocks += (uint32_t)__builtin_popcount(bits);
-        LOG(r->env, TRACE_ERROR, "rows: segment %llu: blocks do not read: %s", (unsigned long long)d->s.n, err_text(e));
-        return ERR_IO;
+        bad = 0;
+        ROW_FOR(direct, b) if (bits >> i++ & 1) bad |= (row_mask)(1u << b);
+        r->stats.bad_blocks += row_count(bad);
+        e = bad ? co_row_mend(&d->s, bad) : e;
+        if (e != OK) return e;
     }
     ROW_FOR(rows & (row_mask)~direct, b) {
         struct part p = part_of(b, off, len);

@@ -28,7 +28,7 @@ static void co_drop(struct seg *s) {
     struct rows *r = s->r;
     s->dead = true;
     waitq_wake_all(r->env, &s->q);
-    while (s->busy) co_wait(r->env, &s->q, "row discard: a round under way");
+    while (s->busy || s->putting) co_wait(r->env, &s->q, "row discard: a round under way");
     if (s->role == ROW_PARITY) {
         row_p_forget(row_p(s));
     } else {
@@ -115,6 +115,9 @@ static err co_sweep(struct object *o, uint64_t from_seg) {
 
 // ---- discard --------------------------------------------------------------------------------------------------------
 
+// A stand-in of a member of an object without protection.
+static bool nothing_here(const struct object *o) { return o->r->cfg.stand_in && !geo_has_parity(&o->map); }
+
 static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, bool gone) {
     err e = co_row_object_load(o);
     if (e != OK) return e;
@@ -131,6 +134,7 @@ static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, b
     co_drop_all(o, from_seg);
     e = co_sweep(o, from_seg);
     o->sweeping = e != OK;
+    if (e == OK && !gone && nothing_here(o)) e = co_row_note_cut(o, from_seg, UINT64_MAX);
     return e;
 }
 
@@ -198,6 +202,10 @@ static err co_zero(struct object *o, uint64_t off, uint64_t len, uint32_t trunca
     if (o->gone) return ERR_STALE;
     if (truncates < o->truncates) return ERR_TRUNCATED;
     if (!len) return cut_closed(o), OK;
+    if (nothing_here(o)) {
+        cut_closed(o);
+        return co_row_note_cut(o, UINT64_MAX, off);
+    }
     struct waitlist w = {0};
     uint32_t per_chunk = geo_segs_per_chunk(&o->map);
     uint64_t first = geo_locate(&o->map, off).stripe * per_chunk, last = (geo_locate(&o->map, off + len - 1).stripe + 1) * per_chunk - 1;

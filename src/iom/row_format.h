@@ -1,5 +1,5 @@
 // What rows keep on disk (TREE_LOCAL) and say to each other: the value formats of CHUNK, UPDATE, HELD and CNODE2, and the bodies of
-// MSG_DELTA .. MSG_SETTLED, MSG_RESOLVE, MSG_VERIFY.
+// MSG_DELTA .. MSG_SETTLED, MSG_RESOLVE, MSG_VERIFY, MSG_GATHER.
 //
 // Keys are (kind, handle, number); number = segment, with these bits above it (a segment number is below 2^50):
 //
@@ -57,8 +57,12 @@ static_assert(sizeof(struct row_chunk) + 8 * (10 + 15 * 6) <= RECORD_BYTES_ATOMI
 static_assert(sizeof(struct row_update) + 16 * 10 + ROW_PARTS_MAX * 8 <= RECORD_BYTES_ATOMIC, "UPDATE");
 
 #define ROW_CNODE2_GONE 1u // of a stand-in: the object was deleted
+#define ROW_CNODE2_ASKS 2u // it was cut while this IOM was away, and its segments have not all been asked for
 struct row_cnode2 { struct wire_map map; le32 truncates; le32 flags; };
 static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
+
+// KIND_CUT: the lowest segment that was discarded, the lowest byte of the object that was zeroed. All ones: none.
+struct row_cut_record { le64 seg, off; le32 truncates, reserved; }; // truncates: the count by then
 
 // ---- posts ----------------------------------------------------------------------------------------------------------
 // D -> P. The payload is old xor new of [off, off + len) of D's part of the segment.
@@ -105,7 +109,6 @@ enum resolve_op {
     RESOLVE_DECIDE = 5,  // D -> P: step (b) of the segment, if it is still to do; then the same
     RESOLVE_ENTER = 6,   // D -> P: step (c) of the segment; then the same
     RESOLVE_VERSIONS = 7, // D -> P: what do you include of mine, at this moment? In service too, and no lock is taken -> resolve_decided
-    RESOLVE_GATHER = 8,   // D -> P: put my blocks of `rows` together, at the versions that you include. In service too -> resolve_state: bad_rows, version; payload
 };
 struct req_resolve {
     struct envelope env;
@@ -130,14 +133,20 @@ struct resolve_state {
     le16 good_rows;    // of these the blocks that are on disk (the checksum matches)
     le16 bad_rows;     // of the contents asked for: not to be had (their bytes in the payload mean nothing)
     uint8_t has_update, reserved;
+    le32 truncates, reserved2; // the object's count here
     le64 update_version;
     le64 version[SEG_BLOCKS_MAX]; // of the CHUNK's rows
 };
-struct resolve_decided { struct envelope env; le64 version[SEG_BLOCKS_MAX]; }; // of the asking D, as the settled parity includes it
+struct resolve_decided { struct envelope env; le32 truncates, reserved; le64 version[SEG_BLOCKS_MAX]; }; // of the asking D, as the settled parity includes it
+
+// D (or who stands in for it) -> P: the settled blocks of member k, put together from the others of their rows (row_gather.c). In the payload: `rows`.
+struct req_gather { struct envelope env; struct wire_handle handle; struct wire_map map; le64 seg; le32 truncates; le16 rows; uint8_t k, reserved; };
+struct rep_gather { struct envelope env; le16 rows, lost; le32 reserved; le64 version[SEG_BLOCKS_MAX]; }; // version: of k, as the settled parity includes it
 
 // MSG_SEGMENTS: numbers of the segments of an object that have a CHUNK, from one on; payload: le64 each, SEGMENTS_MAX at most
 struct req_segments { struct envelope env; struct wire_handle handle; le64 from; };
 #define SEGMENTS_MAX 8192u
-struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, reserved[5]; }; // -> rep_verify_row and contents
-struct rep_verify_row { struct envelope env; le16 rows, bad_rows, missing, reserved; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload;
-                                                                                                                            // missing: to be built yet
+struct req_verify { struct envelope env; struct wire_handle handle; le64 seg; le16 rows; uint8_t k, mend, reserved[4]; }; // -> rep_verify_row and contents. mend: row_scrub.c
+struct rep_verify_row { struct envelope env; le16 rows, bad_rows, mended_rows, missing; le64 version[SEG_BLOCKS_MAX]; };  // rows: not holes, in the payload;
+                                                                                                                               // missing: to be built yet
+#define VERIFY_GONE_ON UINT64_MAX // a version that no row has: what was read may belong to another

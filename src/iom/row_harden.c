@@ -185,8 +185,7 @@ static void place_frozen(struct dseg *d, struct runs *runs, struct writes *w, st
     }
     row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &u);
     if (mutant(MUTANT_I2)) row_batch_free(batch, d->s.spot, d->frozen.mask);
-    if (!d->s.o->stored) row_batch_cnode2(batch, d->s.o);
-    d->s.o->stored = true;
+    row_batch_stored(batch, &d->s);
 }
 
 static err co_harden(struct round *v) {
@@ -204,6 +203,7 @@ static err co_harden(struct round *v) {
     batch_urgent(batch);
     lsn at;
     e = co_batch_commit(batch, &at);
+    for (uint32_t i = 0; i < v->len && e == OK; i++) row_stored(&v->d[i]->s);
     if (e == OK && w.len) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK && w.len && mutant(MUTANT_I5)) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK) e = co_store_sync(r->store, store_now(r->store));

@@ -35,7 +35,7 @@ static err co_read_rows(struct seg *s, row_mask rows, row_mask *bad) {
     uint32_t i = 0;
     *bad = 0;
     ROW_FOR(rows, b) {
-        bool same = s->spot[b].at == spot[b].at && s->spot[b].crc == spot[b].crc && !s->dead;
+        bool same = row_spot_same(&s->spot[b], &spot[b]) && !s->dead;
         if (bad_bits >> i & 1) {
             if (same) *bad |= (row_mask)(1u << b);
             buf_unref(c[i].buf);
@@ -56,22 +56,13 @@ err co_row_read_contents(struct seg *s, row_mask rows, row_mask *bad) {
         row_mask todo = 0;
         ROW_FOR(rows & ~s->clean.mask & ~*bad, b) if (s->spot[b].at) todo |= (row_mask)(1u << b);
         if (!todo || s->dead) break;
-        row_mask worse, missing = row_missing(s->spot, todo);
-        if (missing) {
-            err e = s->role == ROW_DATA ? co_row_gather(row_d(s), missing, &worse) : (worse = missing, OK);
-            if (e != OK) return e;
-            *bad |= worse;
-            continue;
-        }
+        row_mask worse;
         err e = co_read_rows(s, todo, &worse);
         if (e != OK) return e;
         *bad |= worse;
     }
     if (!*bad) return OK;
-    row_mask worse = *bad & (row_mask)~row_missing(s->spot, *bad); // what is missing is no news
-    s->r->stats.bad_blocks += row_count(worse);
-    if (worse) LOG(s->r->env, TRACE_ERROR, "rows: segment %llu of object %u/%llx: bad blocks %04x", (unsigned long long)s->n, s->o->h.starter,
-        (unsigned long long)s->o->h.index, worse);
+    s->r->stats.bad_blocks += row_count(*bad & (row_mask)~row_missing(s->spot, *bad)); // named by who mends them, or cannot
     return ERR_IO;
 }
 

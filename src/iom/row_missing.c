@@ -14,6 +14,8 @@
 // of a D only after that D has frozen it. Neither call takes a lock there: whoever holds one may be waiting for us.
 #include "iom/resolve.h"
 
+#define AGAIN_NS MSEC(2)
+
 bool row_asks(const struct seg *s) { return s->r->cfg.stand_in; }
 
 row_mask row_missing(const struct spot *spot, row_mask rows) {
@@ -35,31 +37,51 @@ static err co_ask(struct seg *s, iom_id of, struct req_resolve *q, uint32_t body
     return ERR_FORMAT;
 }
 
-static err co_versions_data(struct dseg *d, uint64_t *out) {
+// Who has not yet discarded what is cut here tells of what was before: asked again. Of an object that is new here its count is learned.
+static bool before_cut(struct seg *s, uint32_t truncates) {
+    if (row_cut(s->o, truncates, s->n)) return true;
+    if (!s->o->stored) s->o->truncates = MAX(s->o->truncates, truncates);
+    return false;
+}
+
+static err co_versions_data(struct dseg *d, uint64_t *out, bool *again) {
     struct req_resolve q = {.op = RESOLVE_VERSIONS, .k = d->k};
     struct msg *m;
     if (!row_has_parity(d)) return ERR_IO; // nobody else has it
     err e = co_ask(&d->s, d->p, &q, sizeof(struct resolve_decided), &m);
     if (e != OK) return e;
-    for (unsigned b = 0; b < d->s.blocks; b++) out[b] = le64_get(((const struct resolve_decided *)(void *)m->body)->version[b]);
+    const struct resolve_decided *x = (const void *)m->body;
+    *again = before_cut(&d->s, le32_get(x->truncates));
+    for (unsigned b = 0; b < d->s.blocks; b++) out[b] = le64_get(x->version[b]);
     msg_free(m);
     return OK;
 }
 
-static err co_versions_parity(struct pseg *p, uint64_t *out) {
-    for (uint8_t k = 0; k < p->n; k++) {
+static err co_versions_parity(struct pseg *p, uint64_t *out, bool *again) {
+    for (uint8_t k = 0; k < p->n && !*again; k++) {
         struct req_resolve q = {.op = RESOLVE_STATE, .what = WHAT_AT, .k = k};
         struct msg *m;
         err e = co_ask(&p->s, resolve_member(p->s.o, p->s.n, k), &q, sizeof(struct resolve_state), &m);
         if (e != OK) return e;
-        for (unsigned b = 0; b < p->s.blocks; b++) out[b * p->n + k] = le64_get(((const struct resolve_state *)(void *)m->body)->version[b]);
+        const struct resolve_state *x = (const void *)m->body;
+        *again = before_cut(&p->s, le32_get(x->truncates));
+        for (unsigned b = 0; b < p->s.blocks; b++) out[b * p->n + k] = le64_get(x->version[b]);
         msg_free(m);
     }
     return OK;
 }
 
 static err co_versions(struct seg *s, uint64_t *out) {
-    return s->role == ROW_DATA ? co_versions_data(row_d(s), out) : co_versions_parity(row_p(s), out);
+    struct rows *r = s->r;
+    for (;;) {
+        bool again = false;
+        err e = s->role == ROW_DATA ? co_versions_data(row_d(s), out, &again) : co_versions_parity(row_p(s), out, &again);
+        if (e == ERR_TRUNCATED) again = true; // cut there; here in a moment
+        else if (e != OK || !again) return e;
+        if (s->dead) return OK; // of no interest any more
+        co_wait_until(r->env, &s->q, env_now_ns(r->env) + AGAIN_NS, "row missing: a cut that is under way");
+        if (r->stopping) return ERR_STOPPED;
+    }
 }
 
 // These are the versions: rows that have others here are missing. Their places, which no longer count, go with `b` (NULL: there are none).
@@ -113,35 +135,43 @@ static err co_commit(struct batch *b) {
     return co_batch_commit(b, &at);
 }
 
-// Unprotected objects have no other copy: what is on disk of them is completed as ever.
-static err co_forget_one(struct rows *r, struct key k, const struct update *u) {
-    struct object *o;
-    err e = co_resolve_object(r, handle_at(key_id(&k)), &o);
-    if (e != OK) return e;
-    bool alone = !geo_has_parity(&o->map);
-    row_object_unpin(o);
-    if (alone) return co_resolve_finish_alone(r, handle_at(key_id(&k)), key_number(&k), u);
-    struct batch *b = batch_new(r->store);
-    row_batch_free(b, u->spot, u->rows);
-    batch_del(b, r->tree, &k);
-    e = co_commit(b);
-    if (e == OK && !(key_number(&k) & ROW_KEY_HELD)) remember(r, handle_at(key_id(&k)), key_number(&k) & ROW_KEY_SEG);
-    return e;
-}
-
-err co_rows_forget_unsettled(struct rows *r) {
+static err co_each_update(struct rows *r, err (*co_fn)(struct rows *r, struct key k, const struct update *u)) {
     struct key k = {{KIND_UPDATE}};
     uint8_t val[RECORD_BYTES_MAX];
     uint32_t len;
-    row_recheck_forget(r);
     for (;; k = key_next(k)) {
         struct update u;
         err e = co_tree_seek(r->store, r->tree, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && key_kind(&k) != KIND_UPDATE)) return OK;
         if (e == OK) e = row_update_decode(&u, val, len);
-        if (e == OK) e = co_forget_one(r, k, &u);
+        if (e == OK) e = co_fn(r, k, &u);
         if (e != OK) return e;
     }
+}
+
+// Unprotected objects have no other copy: what is on disk of them is completed as ever.
+static err co_unsettled_one(struct rows *r, struct key k, const struct update *u) {
+    struct object *o;
+    struct handle h = handle_at(key_id(&k));
+    err e = co_resolve_object(r, h, &o);
+    if (e != OK) return e;
+    bool alone = !geo_has_parity(&o->map);
+    row_object_unpin(o);
+    if (alone) return co_resolve_finish_alone(r, h, key_number(&k), u);
+    if (!(key_number(&k) & ROW_KEY_HELD)) remember(r, h, key_number(&k) & ROW_KEY_SEG);
+    return OK;
+}
+
+err co_rows_unsettled(struct rows *r) {
+    row_recheck_forget(r);
+    return co_each_update(r, co_unsettled_one);
+}
+
+static err co_forget_one(struct rows *r, struct key k, const struct update *u) {
+    struct batch *b = batch_new(r->store);
+    row_batch_free(b, u->spot, u->rows);
+    batch_del(b, r->tree, &k);
+    return co_commit(b);
 }
 
 // ---- the return: an object of which nothing here counts ---------------------------------------------------------------
@@ -163,6 +193,7 @@ static err co_segs_there(struct rows *r, struct object *o, iom_id of, uint64_t *
 
 static err co_remember_all(struct rows *r, struct object *o) {
     err e = OK;
+    remember(r, o->h, 0);
     for (uint8_t i = 0; i < o->map.span && e == OK; i++) {
         uint64_t from = 0;
         iom_id of = refmap_member(&o->map, i);
@@ -200,9 +231,10 @@ static err co_missed_object(struct rows *r, struct handle h, const struct row_cn
     if (le32_get(v->flags) & ROW_CNODE2_GONE) return co_rows_discard(r, h, &map, 0, count, true);
     struct object *o = row_object(r, h, &map);
     e = co_row_object_load(o);
-    bool cut = e == OK && o->stored && count > o->truncates;
+    bool cut = e == OK && o->stored && geo_has_parity(&map) && (o->asks || count > o->truncates);
     if (cut) {
-        e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
+        o->asks = true; // put with the discard, until its segments have been asked for: a power cut between the two begins again
+        if (count > o->truncates) e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
         if (e == OK) e = co_remember_all(r, o);
     } else if (e == OK && !o->stored) {
         struct batch *b = batch_new(r->store);
@@ -254,8 +286,41 @@ static err co_with_seg(struct rows *r, struct handle h, uint64_t n, const void *
     return e;
 }
 
+// Objects without protection: what is here stays, but for what was cut.
+err co_row_note_cut(struct object *o, uint64_t seg, uint64_t off) {
+    struct rows *r = o->r;
+    struct row_cut_record v = {le64_of(seg), le64_of(off), le32_of(o->truncates), le32_of(0)}, had;
+    uint32_t len;
+    struct key k = row_key(KIND_CUT, o->h, 0);
+    err e = co_tree_get(r->store, r->tree, &k, &had, sizeof had, &len);
+    if (e != OK && e != ERR_NOENT) return e;
+    if (e == OK && len == sizeof had) {
+        v.seg = le64_of(MIN(seg, le64_get(had.seg)));
+        v.off = le64_of(MIN(off, le64_get(had.off)));
+    }
+    struct batch *b = batch_new(r->store);
+    row_batch_cnode2(b, o);
+    batch_put(b, r->tree, &k, &v, sizeof v);
+    e = co_commit(b);
+    return e == OK ? co_store_sync(r->store, store_now(r->store)) : e;
+}
+
+static err co_missed_cut(struct rows *r, struct handle h, const struct row_cut_record *v) {
+    struct object *o;
+    err e = co_resolve_object(r, h, &o);
+    if (e == ERR_FORMAT) return OK; // nothing of it is here
+    if (e != OK) return e;
+    uint64_t off = le64_get(v->off);
+    uint32_t count = le32_get(v->truncates);
+    e = co_rows_discard(r, h, &o->map, MIN(le64_get(v->seg), ROW_KEY_SEG), count, false);
+    if (e == OK && off != UINT64_MAX) e = co_rows_zero(r, h, &o->map, off, OBJECT_BYTES_MAX - off, count);
+    row_object_unpin(o);
+    return e;
+}
+
 err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len) {
     struct handle h = handle_at(key_id(k));
+    if (key_kind(k) == KIND_CUT) return len == sizeof(struct row_cut_record) ? co_missed_cut(r, h, val) : ERR_FORMAT;
     if (key_kind(k) == KIND_CNODE2) return len == sizeof(struct row_cnode2) ? co_missed_object(r, h, val) : ERR_FORMAT;
     if (key_kind(k) == KIND_CHUNK) return co_with_seg(r, h, key_number(k), val, len, co_missed_chunk);
     return key_kind(k) == KIND_UPDATE ? ERR_FORMAT : OK; // nothing is unsettled any more
@@ -270,12 +335,30 @@ static err co_recheck(struct rows *r, struct seg *s, const void *val, uint32_t l
     return e;
 }
 
+// Journal order makes the rest sound: what marks a segment for its recheck goes after all that the recheck has put.
+static err co_asked(struct rows *r, struct handle h) {
+    struct object *o;
+    err e = co_resolve_object(r, h, &o);
+    if (e == ERR_FORMAT) return OK; // it has gone
+    if (e != OK) return e;
+    if (o->asks) {
+        struct batch *b = batch_new(r->store);
+        o->asks = false;
+        row_batch_cnode2(b, o);
+        e = co_commit(b);
+    }
+    row_object_unpin(o);
+    return e;
+}
+
 err co_rows_recheck(struct rows *r) {
     err e = OK;
     LIST_FOR(&r->recheck, n) {
         const struct recheck *x = LIST_ENTRY(n, struct recheck, node);
         if (e == OK) e = co_with_seg(r, x->h, x->seg, NULL, 0, co_recheck);
     }
+    LIST_FOR(&r->recheck, n) if (e == OK) e = co_asked(r, LIST_ENTRY(n, struct recheck, node)->h);
+    if (e == OK) e = co_each_update(r, co_forget_one);
     if (e == OK) row_recheck_forget(r);
     return e;
 }

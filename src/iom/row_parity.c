@@ -167,6 +167,7 @@ static void queue_ready(struct pseg *p) {
 // Called when freezes wait and nothing is in flight.
 static void plan(struct pseg *p) {
     struct rows *r = p->s.r;
+    if (p->holds) return; // row_p_release
     if (p->urgent || !others_open(p)) {
         queue_ready(p);
     } else if (list_empty(&p->s.work)) {
@@ -200,6 +201,10 @@ void row_p_idle(struct pseg *p) {
             plan(p);
             return;
         }
+}
+
+void row_p_release(struct pseg *p) {
+    if (--p->holds == 0 && p->state == P_IDLE && list_empty(&p->s.work)) row_p_idle(p);
 }
 
 static void check_settled(struct pseg *p) {
@@ -249,7 +254,8 @@ static row_mask rows_taken(struct pseg *p) {
     return rows;
 }
 
-// The blocks of all members, at the versions that it includes, make a bad old parity again.
+// The blocks of all members, at the versions that it includes, make a bad old parity again. Where one of them is bad too the row stays without parity, as
+// after a recovery (resolve_gather.c): what is good in it stays readable and can be written.
 static err co_make_again(struct pseg *p, row_mask bad) {
     struct rows *r = p->s.r;
     struct update settled = {.rows = bad}; // no participants
@@ -259,9 +265,10 @@ static err co_make_again(struct pseg *p, row_mask bad) {
     if (e == ERR_TRUNCATED) { // cut at a member; here in a moment
         while (!p->s.dead && !r->stopping) co_wait(r->env, &p->s.q, "row parity: to be discarded");
         e = r->stopping ? ERR_STOPPED : OK;
-    } else if (e == OK && lost) {
+    } else if (e == OK && !p->s.dead) {
         resolve_tell_lost(&p->s, lost, "the parity");
-        e = ERR_IO;
+        p->unknown |= lost;
+        r->stats.mended_blocks += row_count(bad & (row_mask)~lost); // by what is formed now
     }
     ROW_FOR(bad & ~p->s.clean.mask, b) {
         if (e != OK || p->s.dead) break;
@@ -340,13 +347,12 @@ static void place_formed(struct pseg *p, struct update *u, struct runs *runs, st
     ROW_FOR(u->rows, b) {
         uint8_t *data = row_content_data(&p->forming.c[b]);
         block_addr at = row_runs_take(runs);
-        p->s.next[b] = u->spot[b] = (struct spot){at.n, store_crc_block(data)};
+        p->s.next[b] = u->spot[b] = (struct spot){at.n, p->unknown >> b & 1 ? resolve_crc_lost(data) : store_crc_block(data)};
         row_writes_add(p->s.r, w, at, data, u->spot[b].crc);
     }
     row_batch_update(p->s.r, batch, p->s.o->h, p->s.n, u);
     if (mutant(MUTANT_I2)) row_batch_free(batch, p->s.spot, u->rows);
-    if (!p->s.o->stored) row_batch_cnode2(batch, p->s.o);
-    p->s.o->stored = true;
+    row_batch_stored(batch, &p->s);
 }
 
 static bool old_parity_is_here(const struct pseg *p, row_mask rows) {
@@ -395,6 +401,7 @@ static err co_harden(struct round *v) {
     batch_urgent(batch);
     lsn at;
     e = co_batch_commit(batch, &at);
+    for (uint32_t i = 0; i < v->len && e == OK; i++) row_stored(&v->p[i]->s);
     if (e == OK) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK) e = co_store_sync(r->store, store_now(r->store));
     row_writes_free(r, &w);
@@ -464,6 +471,7 @@ void row_p_forget(struct pseg *p) {
         row_acc_free(r, &p->frozen[k]);
     }
     row_layer_drop(&p->forming, p->forming.mask);
+    p->unknown = 0;
     p->state = P_IDLE;
     list_remove(&p->s.work);
     list_remove(&p->s.settling);

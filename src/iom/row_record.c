@@ -180,10 +180,20 @@ void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t
 // ---- CNODE2, blocks -------------------------------------------------------------------------------------------------
 
 void row_batch_cnode2(struct batch *b, struct object *o) {
-    struct row_cnode2 v = {.truncates = le32_of(o->truncates), .flags = le32_of(o->gone ? ROW_CNODE2_GONE : 0)};
+    struct row_cnode2 v = {.truncates = le32_of(o->truncates), .flags = le32_of((o->gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0))};
     refmap_put(v.map.b, &o->map);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
     batch_put(b, o->r->tree, &k, &v, sizeof v);
+}
+
+void row_batch_stored(struct batch *b, struct seg *s) {
+    s->storing = s->o->stored ? 0 : s->o->truncates + 1;
+    if (s->storing) row_batch_cnode2(b, s->o);
+}
+
+void row_stored(struct seg *s) {
+    if (s->storing == s->o->truncates + 1) s->o->stored = true;
+    s->storing = 0;
 }
 
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows) {

@@ -141,6 +141,9 @@ static void p_done(struct pseg *p, struct marks *v) {
         row_marks_add(v, d, &p->s, i, a->version, a->l.mask, 0);
         row_acc_free(r, &p->frozen[i]);
     }
+    row_layer_drop(&p->forming, p->unknown);
+    row_clean_drop(&p->s, p->unknown);
+    p->unknown = 0;
     clean_of(&p->s, &p->forming);
     p->state = P_IDLE;
     r->stats.settled++;
@@ -151,9 +154,12 @@ static void p_done(struct pseg *p, struct marks *v) {
 
 static uint32_t take(struct rows *r, struct seg **v) {
     uint32_t n = 0;
-    while (n < SETTLE_SEGS && !list_empty(&r->settle)) {
-        struct seg *s = LIST_ENTRY(list_pop_front(&r->settle), struct seg, settling);
-        s->busy = true;
+    LIST_FOR_SAFE(&r->settle, l) {
+        struct seg *s = LIST_ENTRY(l, struct seg, settling);
+        if (n == SETTLE_SEGS) break;
+        if (s->putting && !mutant(MUTANT_PUTTING)) continue; // a mender; it wakes us
+        list_remove(&s->settling);
+        s->busy = s->putting = true;
         s->pins++;
         v[n++] = s;
     }
@@ -165,7 +171,7 @@ static void finish(struct rows *r, struct seg **v, uint32_t n) {
     row_marks_init(&marks, r, MSG_SETTLED);
     for (uint32_t i = 0; i < n; i++) {
         struct seg *s = v[i];
-        s->busy = false;
+        s->busy = s->putting = false;
         if (s->role == ROW_DATA) d_done(row_d(s));
         else p_done(row_p(s), &marks);
         waitq_wake_all(r->env, &s->q);
@@ -174,9 +180,10 @@ static void finish(struct rows *r, struct seg **v, uint32_t n) {
     else row_marks_post(&marks);
 }
 
-static void co_settle(struct rows *r) {
+static bool co_settle(struct rows *r) {
     struct seg *v[SETTLE_SEGS];
-    uint32_t n = take(r, v);
+    uint32_t n = r->broken == OK ? take(r, v) : 0;
+    if (!n) return false;
     struct batch *batch = batch_new(r->store);
     for (uint32_t i = 0; i < n; i++)
         if (v[i]->role == ROW_DATA) d_record(row_d(v[i]), batch);
@@ -187,17 +194,17 @@ static void co_settle(struct rows *r) {
     if (e == OK) finish(r, v, n);
     else row_break(r, e, "settling");
     for (uint32_t i = 0; i < n; i++) {
-        v[i]->busy = false;
+        v[i]->busy = v[i]->putting = false;
         row_seg_unpin(v[i]);
     }
     row_cache_trim(r);
+    return true;
 }
 
 void row_settler(void *arg) {
     struct rows *r = arg;
     while (!r->stopping) {
-        if (list_empty(&r->settle) || r->broken != OK) co_wait(r->env, &r->settle_wake, "row settler: nothing to settle");
-        else co_settle(r);
+        if (!co_settle(r)) co_wait(r->env, &r->settle_wake, "row settler: nothing to settle");
     }
     row_task_end(r);
 }

@@ -21,6 +21,7 @@ struct layer {
     struct content c[ROWS_MAX];
 };
 struct spot { uint64_t at; uint32_t crc; }; // a place on disk; at 0 = the hole
+static inline bool row_spot_same(const struct spot *a, const struct spot *b) { return a->at == b->at && a->crc == b->crc; }
 
 // ---- objects --------------------------------------------------------------------------------------------------------
 #define ROW_CUTS_MAX 4096u // more than a file can be cut in the time in which a broken stream is found out
@@ -32,6 +33,7 @@ struct object {
     bool loaded;        // CNODE2 has been looked for
     bool stored;        // CNODE2 is in the tree with this count
     bool gone;          // deleted: nothing is taken for it any more
+    bool asks;          // it was cut while this IOM was away, and its segments have not all been asked for (row_missing.c)
     bool sweeping;      // records of segments >= sweep_from are being deleted
     bool cut_open;      // discarded from, not zeroed yet: what is dirty may reach beyond the cut, and its end is not to be asked for
     bool asking_end;    // a task asks the starter for a durable end
@@ -58,6 +60,9 @@ struct seg {
     bool loaded;          // spot[] (and versions) are those of the tree
     bool dead;            // discarded; freed with the last pin
     bool busy;            // a round or the settler works on it: its places are between being taken and being named
+    bool putting;         // the settler or a mender is putting its CHUNK: one at a time, or an older one would come to lie over a newer
+    uint32_t storing;     // the count of truncates in the CNODE2 that its batch puts, plus one; 0: it puts none
+    bool mending;         // a task rebuilds blocks of it (row_mend.c): one at a time
     uint32_t pins;
     struct list of_object, lru, work, settling; // work: the queue of freezing or forming it stands in, if any
     struct co_lock lock;  // loading; writers
@@ -73,7 +78,6 @@ enum d_state {
     D_HARDENING, // frozen; blocks and UPDATE on their way to disk; P has been told to freeze
     D_HARDENED,  // on disk, P knows (without P: goes on at once)
     D_SETTLING,  // P said settled: CHUNK is being put
-    D_BUILDING,  // nothing in flight: blocks that were missing get places (row_build.c)
 };
 struct dseg {
     struct seg s;
@@ -109,17 +113,18 @@ enum p_state {
     P_FORMING,  // reads old parity, forms the new, writes, journals
     P_HARDENED, // own part is on disk; waits for the participants'
     P_SETTLING, // all are: CHUNK is being put
-    P_BUILDING, // nothing in flight: blocks that were missing get places (row_build.c)
 };
 struct pseg {
     struct seg s;
     uint8_t n;
     enum p_state state;
     bool urgent;
+    uint8_t holds;            // gathers that have seen it change too often: no version is begun until they are done
     uint64_t gather_until_ns; // a freeze nobody waits for gives the other members this long to join
     struct acc *open[ARRAY_IOMS_MAX], *frozen[ARRAY_IOMS_MAX];
     uint64_t *versions;       // [row * n + k], settled
     struct layer forming;     // new parity of the version in flight
+    row_mask unknown;         // rows of it whose old parity is lost: so is this one, and it is put so that it does not read
 };
 
 // ---- peers ----------------------------------------------------------------------------------------------------------
@@ -170,6 +175,9 @@ struct rows {
     struct list settle;    // both sides: P's with all parts hardened, D's that were told settled
     struct waitq d_wake, p_wake, settle_wake, ack_wake, room_q, stop_q;
     uint32_t d_rounds, p_rounds; // under way
+    uint32_t mends, gathers;     // likewise; bounded (row_mend.c, row_gather.c)
+    struct waitq mend_q, gather_q;
+    struct scrub *scrub;         // under way, or the last one; NULL: none since the start
     uint32_t tasks, inside;      // own tasks; calls within (both awaited by co_rows_stop)
     struct list recheck;         // of the return (row_missing.c)
     uint64_t missing_total, missing_done; // blocks (row_build.c)
@@ -207,6 +215,7 @@ static inline void row_queue(struct list *q, struct seg *s) {
 uint8_t *row_content_data(const struct content *c);
 void row_layer_set(struct layer *l, unsigned row, struct content c); // replaces; takes over c's reference
 void row_layer_drop(struct layer *l, row_mask rows);
+void row_clean_drop(struct seg *s, row_mask rows);
 void row_layer_move(struct layer *to, struct layer *from);           // `to` gets from's rows over its own; from is empty
 struct content row_own_block(struct rows *r);                        // content undefined
 static inline unsigned row_count(row_mask m) { return (unsigned)__builtin_popcount(m); }
@@ -238,6 +247,9 @@ MUST_USE err co_row_update_get(struct rows *r, struct handle h, uint64_t number,
 void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t number, const struct update *u);
 void row_batch_chunk(struct batch *b, const struct seg *s);
 void row_batch_cnode2(struct batch *b, struct object *o);
+// The same as part of a round, as long as it is not known to be in the tree; that is after the commit, for a batch that waits may be overtaken by one without it.
+void row_batch_stored(struct batch *b, struct seg *s);
+void row_stored(struct seg *s); // that batch is committed
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows); // neighbours as one
 
 // row_missing.c
@@ -245,11 +257,8 @@ bool row_asks(const struct seg *s);                          // no record does n
 struct seg *row_seg_of(struct object *o, uint64_t n); // this IOM's part of it, pinned; NULL: it has none
 row_mask row_missing(const struct spot *spot, row_mask rows); // of these
 void row_recheck_forget(struct rows *r);
+MUST_USE err co_row_note_cut(struct object *o, uint64_t seg, uint64_t off); // at a stand-in: of an object that it has nothing of
 MUST_USE err co_row_ask_versions(struct seg *s);             // of a segment without a record: fills it in, unless another has loaded it meanwhile
-
-// row_gather.c
-MUST_USE err co_row_missing_here(struct dseg *d, const struct spot *base, row_mask rows); // those that are missing, into the clean layer, as far as they are to be had
-MUST_USE err co_row_gather(struct dseg *d, row_mask rows, row_mask *bad); // into the clean layer; *bad: not to be had. What changed meanwhile is left out
 
 // row_io.c
 MUST_USE err co_row_read_places(struct rows *r, struct block_io *v, uint32_t n, uint32_t *bad_mask);
@@ -296,6 +305,25 @@ void row_p_forget(struct pseg *p); // discard: accumulators, their places and me
 void row_acc_free(struct rows *r, struct acc **a);
 void row_p_idle(struct pseg *p);   // settled: the next version, if freezes wait
 
+void row_p_release(struct pseg *p); // a hold less: a version that has waited for that begins
+
+// row_gather.c
+struct gathered {
+    struct buf *buf;             // a block at each row; those of `have` mean something
+    row_mask have, lost;         // lost: not to be had, more than one block of the row is bad
+    uint64_t version[ROWS_MAX];  // of the member that was asked for, as P's settled parity includes it
+};
+MUST_USE err co_row_gather(struct dseg *d, row_mask rows, struct gathered *g);                 // D asks P for its own settled blocks; then gathered_free
+MUST_USE err co_row_gather_here(struct pseg *p, uint8_t but, row_mask rows, struct gathered *g); // at P. `but`: k, or GATHER_PARITY
+MUST_USE err co_row_gather_answer(struct rows *r, struct inbound *in, struct msg **reply);
+MUST_USE err co_row_own_parity(struct pseg *p, row_mask rows, struct gathered *g, uint64_t *versions, row_mask *bad);
+void gathered_free(struct gathered *g);
+#define GATHER_PARITY ARRAY_IOMS_MAX
+
+// row_mend.c
+// Rebuilds settled blocks that do not read. OK: look again, at memory first. ERR_IO: not to be had, counted and named.
+MUST_USE err co_row_mend(struct seg *s, row_mask bad);
+
 // row_settle.c
 void row_settler(void *arg);
 struct marks { struct rows *r; uint16_t type; struct msg *m[ARRAY_IOMS_MAX]; uint32_t cap; };
@@ -311,6 +339,10 @@ struct row_claim { struct slot *slot; };
 MUST_USE err co_row_slot_begin(struct rows *r, const uint8_t session[16], uint32_t slot, uint64_t seq, struct row_claim *c, bool *done);
 void row_slot_end(struct rows *r, struct row_claim *c, err result);
 void row_slots_wake(struct rows *r);
+
+// row_scrub.c
+MUST_USE err co_row_scrub_answer(struct dseg *d, struct inbound *in, struct msg **reply);
+void row_scrub_forget(struct rows *r);
 
 // row_verify.c
 MUST_USE err co_row_verify_answer(struct rows *r, struct inbound *in, struct msg **reply);

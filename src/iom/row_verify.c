@@ -58,7 +58,11 @@ err co_row_verify_answer(struct rows *r, struct inbound *in, struct msg **reply)
     if (e == ERR_FORMAT) return r->cfg.stand_in ? ERR_NODATA : ERR_NOENT; // nothing of this object was ever settled here
     if (e != OK) return e;
     struct dseg *d = resolve_dseg(r, o, le64_get(q->seg));
-    if (d) {
+    if (d && q->mend) {
+        e = co_row_seg_load(&d->s);
+        if (e == OK) e = co_row_scrub_answer(d, in, reply);
+        row_seg_unpin(&d->s);
+    } else if (d) {
         co_lock(r->env, &d->s.lock, "verify: segment");
         e = co_row_seg_load(&d->s);
         if (e == OK) e = co_answer_rows(d, in, reply);

@@ -160,7 +160,10 @@ void greet_answer(struct link *l, struct msg *m) {
         timer_cancel(h->env, &l->greeting);
         peer_alive(path->peer, l->who.id, l->who.incarnation);
         if (path->role == LINK_DATA) peer_welcomed(path->peer, g);
-        else peer_met(path->peer);
+        else {
+            path_send_kept(path);
+            peer_met(path->peer);
+        }
     }
     msg_free(m);
 }

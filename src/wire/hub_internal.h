@@ -49,11 +49,13 @@ struct path {
     struct timer retry;
     uint64_t not_before_ns;    // no attempt before this
     uint32_t backoff_ms;       // 0: the last attempt went well
-    struct list kept;          // casts that wait for the greeting under way: a vote lost would be asked for again much later
     // Looking for a death, on the path of casts:
     uint64_t sought;           // the incarnation that this attempt will have proven dead if nobody is there
     uint64_t looked_ns;        // since when we look
     uint32_t looks_left;       // attempts out of turn that are still to be made
+    struct list kept;          // casts for when it is made again
+    uint32_t kept_len;
+    uint64_t kept_ns;          // since when
 };
 
 // Posts to one IOM. unsent: waiting for a connection to an incarnation that is in our epoch; unacked: sent, kept until
@@ -133,6 +135,7 @@ void peer_reply(struct peer *p, struct msg *m);
 // This incarnation of an IOM greets: what of our connections leads to an earlier one leads nowhere.
 void peer_alive(struct peer *p, const uint8_t id[16], uint64_t incarnation);
 void peer_free(struct peer *p);
+void path_send_kept(struct path *p); // it is open
 void peer_look(struct peer *p);      // a connection of it to us ended: is it still there?
 void peer_met(struct peer *p);       // casts reach it
 void peer_is_nobody(struct peer *p); // the attempt to send it casts was refused by its dead process' socket

@@ -73,9 +73,10 @@ static void path_retry(void *arg) {
     if (!p->link) path_want(p);
 }
 
-// Casts do not wait: what asks for the cast path comes again anyway.
+// Casts do not wait, but for the few that are kept: what asks for the cast path comes again anyway.
 static bool path_needed(const struct path *p) {
-    return p->role == LINK_DATA && (!list_empty(&p->peer->waiting) || stream_out_waits(p->peer));
+    if (p->role == LINK_CAST) return p->kept_len;
+    return !list_empty(&p->peer->waiting) || stream_out_waits(p->peer);
 }
 
 static const char *path_address(const struct path *p) {
@@ -101,7 +102,7 @@ void path_want(struct path *p) {
 // Out of turn: at once, then after 1, 2, 4 ms. A process that is being ended may still accept and then close. The next
 // such series begins LOOK_AGAIN_NS later at the earliest, whatever becomes of the connections.
 #define LOOKS_MAX 4u
-#define LOOK_AGAIN_NS MSEC(50)
+#define LOOK_AGAIN_NS MSEC(10)
 
 static void path_look(struct path *p, bool anew) {
     struct env *e = p->peer->hub->env;
@@ -111,9 +112,14 @@ static void path_look(struct path *p, bool anew) {
         p->looks_left = LOOKS_MAX;
         p->looked_ns = now;
     }
-    if (!p->looks_left) return;
-    uint32_t made = LOOKS_MAX - p->looks_left--;
-    p->not_before_ns = now + (made ? MSEC(1) << (made - 1) : 0);
+    if (p->looks_left) {
+        uint32_t made = LOOKS_MAX - p->looks_left--;
+        p->not_before_ns = now + (made ? MSEC(1) << (made - 1) : 0);
+    } else if (anew) {
+        p->not_before_ns = p->looked_ns + LOOK_AGAIN_NS;
+    } else {
+        return;
+    }
     timer_set(e, &p->retry, p->not_before_ns, path_retry, p);
 }
 
@@ -124,13 +130,35 @@ void peer_is_nobody(struct peer *p) {
     if (d->dead && p->cast.sought) d->dead(d->ctx, p->iom, p->cast.sought);
 }
 
+// ---- casts for a connection that is being made
+#define KEPT_MAX 16u
+#define KEPT_NS MSEC(50) // what is older says nothing any more
+
 static void kept_drop(struct path *p) {
     for (struct list *n; (n = list_pop_front(&p->kept));) msg_free(LIST_ENTRY(n, struct msg, node));
+    p->kept_len = 0;
+}
+
+static void kept_add(struct path *p, struct msg *m) {
+    uint64_t now = env_now_ns(p->peer->hub->env);
+    if (p->kept_len && now - p->kept_ns >= KEPT_NS) kept_drop(p);
+    if (!p->kept_len) p->kept_ns = now;
+    if (p->kept_len == KEPT_MAX) {
+        msg_free(m);
+        return;
+    }
+    list_push_back(&p->kept, &m->node);
+    p->kept_len++;
+}
+
+void path_send_kept(struct path *p) {
+    if (env_now_ns(p->peer->hub->env) - p->kept_ns >= KEPT_NS) kept_drop(p);
+    for (struct list *n; (n = list_pop_front(&p->kept));) conn_send(p->link->conn, LIST_ENTRY(n, struct msg, node));
+    p->kept_len = 0;
 }
 
 void peer_met(struct peer *p) {
     const struct hub_deaths *d = &p->hub->deaths;
-    for (struct list *n; (n = list_pop_front(&p->cast.kept));) conn_send(p->cast.link->conn, LIST_ENTRY(n, struct msg, node));
     if (d->met && p->iom != NO_IOM) d->met(d->ctx, p->iom);
 }
 
@@ -143,7 +171,9 @@ void path_lost(struct path *p, bool greeted, err why) {
     uint64_t wait_ns = MSEC(p->backoff_ms);
     p->not_before_ns = env_now_ns(e) + wait_ns - env_random(e) % (wait_ns / 4); // not all at one instant
     if (p->role == LINK_CAST) {
-        if (why != ERR_TIMEOUT && why != ERR_REFUSED) path_look(p, greeted);
+        if (why == ERR_TIMEOUT || why == ERR_REFUSED) kept_drop(p);
+        else path_look(p, greeted);
+        if (path_needed(p)) path_want(p);
         return;
     }
     stream_out_lost(peer);
@@ -168,6 +198,7 @@ static struct peer *peer_new(struct hub *h, uint8_t iom, const char *at) {
 }
 
 static void path_close(struct path *p) {
+    kept_drop(p);
     if (p->link) link_end(p->link, ERR_CONN, true);
     timer_cancel(p->peer->hub->env, &p->retry);
 }
@@ -248,9 +279,25 @@ static void end_if_older(struct path *path, const uint8_t id[16], uint64_t incar
     if (l && l->greeted && !memcmp(l->who.id, id, 16) && l->who.incarnation < incarnation) link_end(l, ERR_CONN, true);
 }
 
+// What began while the machine had no power may wait for an answer much longer than for a new attempt.
+#define STUCK_NS MSEC(20)
+
+static void begin_again_if_stuck(struct path *p) {
+    struct link *l = p->link;
+    struct hub *h = p->peer->hub;
+    if (!h->deaths.dead || !l || l->greeted) return;
+    if (env_now_ns(h->env) + GREETING_LIMIT_NS < l->greeting.at_ns + STUCK_NS) return;
+    link_end(l, ERR_CONN, true);
+    if (p->link) return;
+    p->not_before_ns = 0;
+    path_want(p);
+}
+
 void peer_alive(struct peer *p, const uint8_t id[16], uint64_t incarnation) {
     end_if_older(&p->data, id, incarnation);
     end_if_older(&p->cast, id, incarnation);
+    begin_again_if_stuck(&p->data);
+    begin_again_if_stuck(&p->cast);
 }
 
 void peer_reply(struct peer *p, struct msg *m) {
@@ -311,25 +358,13 @@ err co_call(struct peer *p, struct msg *req, const struct call_opts *o, struct m
 // ---- casts ----------------------------------------------------------------------------------------------------------
 #define CAST_QUEUE_MAX_BYTES KIB(64) // who does not read gets no more: the newest heartbeat is the one that counts
 
-// The newest of each type.
-static void cast_keep(struct path *p, struct msg *m) {
-    LIST_FOR(&p->kept, n) {
-        struct msg *older = LIST_ENTRY(n, struct msg, node);
-        if (older->type != m->type) continue;
-        list_remove(&older->node);
-        msg_free(older);
-        break;
-    }
-    list_push_back(&p->kept, &m->node);
-}
-
 void hub_cast(struct peer *p, struct msg *m) {
     struct link *l = p->cast.link;
     if (l && l->greeted && conn_queued_bytes(l->conn) < CAST_QUEUE_MAX_BYTES) {
         conn_send(l->conn, m);
         return;
     }
-    if (!l) path_want(&p->cast);
-    if (p->cast.link && !p->cast.link->greeted && p->hub->deaths.met) cast_keep(&p->cast, m);
+    if (p->hub->deaths.dead && p->iom != NO_IOM && !(l && l->greeted)) kept_add(&p->cast, m);
     else msg_free(m);
+    if (!l) path_want(&p->cast);
 }

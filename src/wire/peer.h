@@ -65,6 +65,7 @@ void hub_set_incarnation(struct hub *h, uint64_t incarnation); // greets anew: c
 
 // Who asks for deaths is told of them at once: when a connection from or to an IOM ends, the connection for casts is made again out of turn, and if it is refused in a
 // way that proves that nobody is there (struct conn, `nobody`), the incarnation that was known when the attempt began is dead. A newer one may live already.
+// Casts of the few milliseconds that this takes are kept for it.
 struct hub_deaths {
     uint64_t (*known)(void *ctx, uint8_t iom);                   // the newest incarnation that can have listened by now; 0: none
     void (*dead)(void *ctx, uint8_t iom, uint64_t incarnation);  // its process is gone

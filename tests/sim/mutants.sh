@@ -7,8 +7,11 @@
 # What looks for them, the cheapest first; the first that finds one is told:
 #   row_toy            rows alone in a small world, up to 3000 seeds      (of runs: the seed)
 #   rot_stories        blocks that rot in unsettled rows                  (of runs: the stories that fail)
+#   mend_stories       settled blocks that rot, in service                (likewise)
+#   row_rot            row_toy --rot: settled blocks rot while clients work (of runs: the seed)
 #   case_second_write  a second write to a block that is not settled      (of runs: the cases that fail)
 #   store_crash        the crash test of the store, for I1 alone          (of runs: 1)
+#   apart              all power cuts of an overwrite, journals on disks of their own   (of runs: recoveries)
 set -u
 export LC_ALL=C
 cd "$(dirname "$0")/../.." || exit 2
@@ -19,7 +22,7 @@ trap '[ -n "$keep" ] || rm -rf "$out"' EXIT
 mkdir -p "$out/o" || exit 2
 
 flags="-std=gnu17 -g -O2 -D_GNU_SOURCE -DMENDFS_MUTANTS -fno-strict-aliasing -Isrc -I."
-units="rot_stories case_second_write store_crash"
+units="rot_stories mend_stories case_second_write store_crash"
 build() { # the objects that are older than their source or any header, then the programs
     local source object newest unit
     newest=$(find src sim tests -name '*.h' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-)
@@ -48,11 +51,15 @@ why() { # the line that says what broke
     grep -a -m1 -E "$1" "$out/told" | sed -E 's/^ *//; s/[^ ]*: (co_)?[a-z_]*: assertion failed/assertion failed/' | cut -c1-110
 }
 finder() { # NAME; prints runs, tab, what it said; fails if nothing was found
-    local runs
-    if [ "$1" = row_toy ]; then
-        ! look 300 "$out/row_toy" --first --seeds 3000 || return 1
+    local runs rot=()
+    if [ "$1" = row_toy ] || [ "$1" = row_rot ]; then
+        [ "$1" = row_toy ] || rot=(--rot)
+        ! look 300 "$out/row_toy" "${rot[@]}" --first --seeds 3000 || return 1
         runs=$(sed -n 's/.*seed \([0-9]*\).*/\1/p' "$out/told" | head -n 1)
         printf '%s\t%s\n' "${runs:-1}" "$(why 'seed [0-9]|assertion')"
+    elif [ "$1" = apart ]; then
+        ! look 300 "$out/mendfs-sim" --enumerate overwrite --journals-apart --kinds power --bound 2 --first || return 1
+        printf '%s\t%s\n' "$(sed -n 's/^\([0-9]*\) crash points,.*/\1/p' "$out/told")" "$(why '^power:|assertion')"
     else
         ! look 300 "$out/$1" || return 1
         runs=$(grep -a '^\[  FAILED  \]' "$out/told" | sed -E '/test\(s\)/d; s/.* //' | sort -u | wc -l)
@@ -68,7 +75,10 @@ try() { # MUTANT RULE WHAT; the rows' finders see nothing of the store's rules, 
     case $1 in
     I1 | TORN) finders=store_crash ;;
     I3 | I6 | B_CHUNK) finders="rot_stories row_toy" ;; # the others first look at 3000 seeds in vain
+    APART) finders=apart ;;
     I5) finders=case_second_write ;;
+    GATHER | HOLD | BELIEVE) finders="mend_stories row_rot" ;;
+    PUTTING) finders=row_rot ;;
     esac
     for f in $finders; do
         [[ " $broken " != *" $f "* ]] || continue
@@ -89,7 +99,7 @@ for name in "$@"; do
 done
 unset MENDFS_MUTANT
 broken=
-for f in row_toy $units; do # nothing is left out: nothing may be found
+for f in row_toy row_rot $units apart; do # nothing is left out: nothing may be found
     said=$(finder "$f") || continue
     echo "mutants: $f fails with nothing left out, so it finds nothing: ${said#*$'\t'}"
     broken="$broken $f"

@@ -6,8 +6,9 @@
 // What must hold after recovery: what was fsynced or written at toughness 2 is there; any other block is in one of the states it had since; bytes
 // beyond the durable end are zeros; each parity block is the xor of its row; no UPDATE is left; every allocated block is named by a record.
 //
-// --rot: while the power is off a named block rots, or two. Recovery goes through; what still reads is as above (with two: a state that the block had once), a
-// block that does not read, and what is lost with it, is told by its checksum.
+// --rot: while clients work a named block of a protected object rots, and when it is mended or given up the next: nobody reads an error, and nothing else is
+// different. In the last cycle, while the power is off a named block rots, or two. Recovery goes through; what still reads is as above (with two: a state that the block
+// had once), a block that does not read, and what is lost with it, is told by its checksum.
 #include "base/sum.h"
 #include "iom/row.h"
 #include "iom/row_format.h"
@@ -58,6 +59,8 @@ struct iom {
     bool cutter; // the task that does its part of truncates runs
 };
 enum stage { STAGE_RECOVER, STAGE_WORK, STAGE_DRAIN, STAGE_OVER };
+#define ROTTED_MAX 256u
+struct rotted { uint8_t iom; uint64_t at; uint32_t crc; }; // crc: of what is there since
 struct sim {
     uint64_t seed, rng;
     struct world *world;
@@ -82,10 +85,14 @@ struct sim {
     uint32_t hot;             // clients touch the first so many blocks
     bool trace, quiet, nocrash;
     bool rot;                 // blocks rot in the last cycle
+    bool rot_live;            // and while clients work, in the others
+    struct rotted rotted[ROTTED_MAX]; // those, since the beginning
+    uint32_t rotted_len;
     unsigned rotten;          // so many have
     uint64_t unreadable;
 };
 static uint64_t unreadable_blocks; // of all seeds
+static uint64_t rotted_live, mended_live; // likewise
 static uint64_t refused_writes; // of all seeds
 static struct sim *sim_now; // for the one who prints
 
@@ -156,7 +163,7 @@ static void on_message(struct conn *c, struct msg *m) {
             return;
         }
         msg_free(m);
-    } else if (m->type == MSG_RESOLVE || m->type == MSG_VERIFY) {
+    } else if (m->type == MSG_RESOLVE || m->type == MSG_VERIFY || m->type == MSG_GATHER) {
         struct inbound *in = mem_alloc(n->env->mem, sizeof *in);
         in->m = m;
         in->xid = le64_get(env->seq);
@@ -195,19 +202,27 @@ static void port_post(void *ctx, iom_id to, struct msg *m) {
     ASSERT(to.n != n->i && to.n < NODES);
     conn_send(n->out[to.n], m);
 }
-static err port_call(void *ctx, iom_id to, struct msg *req, struct msg **reply) {
-    struct iom *n = ctx;
+static err port_ask(struct iom *n, iom_id to, struct msg *req, struct msg **reply) {
     struct net_call call = {.xid = ++n->xid};
     waitq_init(&call.q);
     list_push_back(&n->calls, &call.node);
     ((struct envelope *)(void *)req->body)->seq = le64_of(call.xid);
     ASSERT(to.n != n->i && to.n < NODES);
     conn_send(n->out[to.n], req);
-    while (!call.reply) co_wait(n->env, &call.q, "call");
+    while (!call.reply && n->rows) co_wait(n->env, &call.q, "call");
     list_remove(&call.node);
+    *reply = NULL;
+    if (!call.reply) return ERR_STOPPED; // this one stops: the other may be dead
     err e = (err)le32_get(((struct envelope *)(void *)call.reply->body)->result);
     *reply = e == OK ? call.reply : NULL;
     if (e != OK) msg_free(call.reply);
+    return e;
+}
+static err port_call(void *ctx, iom_id to, struct msg *req, struct msg **reply) { // as iom_port.c: while only the other has stopped it is asked again
+    struct iom *n = ctx;
+    err e;
+    while ((e = port_ask(n, to, msg_copy(n->env->mem, req, false), reply)) == ERR_STOPPED && n->rows) co_sleep_until(n->env, env_now_ns(n->env) + USEC(100), "call again");
+    msg_free(req);
     return e;
 }
 static err port_end(void *ctx, struct handle h, uint64_t end, uint32_t truncates, uint64_t *durable_end) {
@@ -395,6 +410,7 @@ static void co_cut_here(struct iom *n) {
 
 static void pause(struct iom *n) { co_sleep_until(n->env, env_now_ns(n->env) + USEC(20), "barrier"); }
 
+static void stats_taken(const struct rows *r);
 static void cutter(void *arg) {
     struct iom *n = arg;
     for (; n->sim->stage == STAGE_WORK && n->rows && !n->sim->stop; pause(n)) co_cut_here(n);
@@ -443,9 +459,11 @@ static void co_stop(void *arg) {
     co_sleep_until(n->env, env_now_ns(n->env) + below(s, USEC(400)), "hears of the failure");
     struct rows *r = n->rows;
     n->rows = NULL;
+    LIST_FOR(&n->calls, l) waitq_wake_all(n->env, &LIST_ENTRY(l, struct net_call, node)->q);
     co_rows_stop(r, true);
     s->stage = STAGE_DRAIN;
     while (n->clients || n->cutter || !n->idle) pause(n);
+    stats_taken(r);
     rows_destroy(r);
     if (++s->stopped == NODES - 1) s->held = s->crashed = true;
 }
@@ -490,6 +508,7 @@ static void node_main(void *arg) {
     while (n->cutter) pause(n);
     if (s->work_after) {
         co_rows_stop(n->rows, false);
+        stats_taken(n->rows);
         rows_destroy(n->rows);
         n->rows = NULL;
     }
@@ -634,10 +653,58 @@ static void rot_one(struct sim *s) {
     free(v.at);
 }
 
+// ---- rot while clients work -----------------------------------------------------------------------------------------
+
+static bool still_rotten(struct sim *s, const struct rotted *x) {
+    struct toy *t = s->iom[x->iom].toy;
+    return toy_allocated(t, x->at) && toy_block(t, x->at) && store_crc_block(toy_block(t, x->at)) == x->crc;
+}
+static uint32_t count_rotten(struct sim *s) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->rotted_len; i++) n += still_rotten(s, &s->rotted[i]);
+    return n;
+}
+static void rot_live(struct sim *s) {
+    uint8_t iom = (uint8_t)below(s, NODES);
+    struct toy *t = s->iom[iom].toy;
+    if (s->rotted_len == ROTTED_MAX || count_rotten(s)) return;
+    struct named v = {t, calloc(toy_blocks(t), sizeof v.at[0]), 0};
+    struct key k = {{0}};
+    const uint8_t *val;
+    for (uint32_t len; toy_seek(t, TREE_LOCAL, &k, &val, &len); k = key_next(k)) {
+        struct handle h = handle_at(key_id(&k));
+        if (h.index - 2 < OBJECTS && geo_has_parity(&s->object[h.index - 2].map)) row_record_refs(&k, val, len, name_block, &v);
+    }
+    uint64_t at = v.len ? v.at[below(s, v.len)] : 0;
+    free(v.at);
+    if (!at || !toy_settled(t, at)) return;
+    toy_rot(t, at);
+    if (s->trace) printf("%.6f block %llu of IOM %u rots\n", (double)world_now_ns(s->world) / 1e9, (unsigned long long)at, iom);
+    s->rotted[s->rotted_len++] = (struct rotted){iom, at, store_crc_block(toy_block(t, at))};
+    rotted_live++;
+}
+// A cut may bring back places that were given up. For the look at the disks all are as they were before; then one of them is rotten again.
+static struct rotted *rot_ends(struct sim *s) {
+    struct rotted *one = NULL;
+    for (uint32_t i = 0; i < s->rotted_len; i++) {
+        struct rotted *x = &s->rotted[i];
+        if (!still_rotten(s, x)) continue;
+        toy_rot(s->iom[x->iom].toy, x->at);
+        one = x;
+    }
+    return one;
+}
+static void stats_taken(const struct rows *r) {
+    struct rows_stats st;
+    rows_stats(r, &st);
+    mended_live += st.mended_blocks;
+}
+
 // ---- runs -----------------------------------------------------------------------------------------------------------
 
 static void on_io(void *ctx) {
     struct sim *s = ctx;
+    if (s->rot_live && s->stage == STAGE_WORK && !s->crashed && chance(s, 30)) rot_live(s);
     if (++s->ios != s->crash_at) return;
     if (s->single && s->stage == STAGE_WORK && !s->drained) {
         s->stop = true;
@@ -718,7 +785,8 @@ static void run(struct sim *s) { // until it is over or the power is gone
     if (world_run_while(s->world, going, s, world_now_ns(s->world) + SEC(20)) && !s->failed) return;
     if (!s->failed) {
         fail(s, "stuck in stage %d, phase %u", s->stage, s->phase);
-        for (int i = 0; i < NODES && !s->quiet; i++) env_dump(node_env(s->iom[i].node), dump_line, s);
+        for (int i = 0; i < NODES && !s->quiet; i++)
+            if (node_running(s->iom[i].node)) env_dump(node_env(s->iom[i].node), dump_line, s);
     }
 }
 static void power_off(struct sim *s, enum toy_cut how) {
@@ -732,11 +800,14 @@ static void power_off(struct sim *s, enum toy_cut how) {
 // Work cut at I/O k (0: not), recoveries cut `nested` times at random, then one that is let through; all is looked at.
 static void cycle(struct sim *s, uint64_t crash_in, unsigned nested, enum toy_cut how, bool rots) {
     s->victim = (uint8_t)below(s, NODES);
+    s->rotten = 0;
+    s->rot_live = s->rot && !rots;
     start(s, true, crash_in);
     run(s);
-    s->acked_counts = s->held && !rots;
     for (bool first = true; !s->failed; first = false) {
         power_off(s, how);
+        if (first) s->rotten = count_rotten(s);
+        if (first) s->acked_counts = s->held && !rots && !s->rotten;
         if (first && rots) rot_one(s);
         if (first && rots && chance(s, 40)) rot_one(s);
         start(s, false, nested ? 1 + below(s, 80) : 0);
@@ -744,7 +815,9 @@ static void cycle(struct sim *s, uint64_t crash_in, unsigned nested, enum toy_cu
         run(s);
         if (!s->crashed) break;
     }
+    struct rotted *again = rot_ends(s);
     if (!s->failed) check_disks(s);
+    if (again) toy_rot(s->iom[again->iom].toy, again->at);
     s->acked_counts = s->single = false;
     power_off(s, TOY_CUT_ALL);
 }
@@ -756,7 +829,7 @@ static bool seed_random(uint64_t seed, bool rot, bool trace, bool quiet) {
     setup(s, seed);
     s->nocrash = getenv("NOCRASH") != NULL;
     s->ops_max = 60 + (uint32_t)below(s, 300);
-    for (int i = 0; i < 3 && !s->failed; i++) {
+    for (int i = 0; i < 3 && !s->failed && s->rotten < 2; i++) { // with two in a row blocks may be lost
         s->single = !s->nocrash && chance(s, 50);
         s->crash_again = s->single && chance(s, 20) ? 1 + below(s, 30) : 0;
         cycle(s, s->nocrash ? 0 : 1 + below(s, 4 * s->ops_max), s->nocrash ? 0 : (unsigned)below(s, 4), s->nocrash ? TOY_CUT_ALL : TOY_CUT_RANDOM, s->rot && i == 2);
@@ -813,6 +886,7 @@ int main(int argc, char **argv) {
     if (failed) printf("first failing seed %llu\n", (unsigned long long)first_bad);
     if (exhaustive) printf("%llu crash points\n", (unsigned long long)runs);
     if (refused_writes) printf("%llu blocks refused for want of space\n", (unsigned long long)refused_writes);
+    if (rot) printf("%llu blocks rotted while clients worked, %llu were mended\n", (unsigned long long)rotted_live, (unsigned long long)mended_live);
     if (rot) printf("%llu rows or blocks do not read\n", (unsigned long long)unreadable_blocks);
     printf("%llu seeds, %llu failed\n", (unsigned long long)seeds, (unsigned long long)failed);
     return failed ? 1 : 0;

@@ -197,7 +197,11 @@ bool toy_allocated(const struct toy *t, uint64_t at) { return t->use[at] != FREE
 uint32_t toy_blocks(const struct toy *t) { return t->o.blocks; }
 void toy_rot(struct toy *t, uint64_t at) {
     t->block[at].now[17] ^= 4;
-    t->block[at].durable[17] ^= 4;
+    if (t->block[at].durable) t->block[at].durable[17] ^= 4;
+}
+bool toy_settled(const struct toy *t, uint64_t at) {
+    const struct block *b = &t->block[at];
+    return b->now && b->durable && !memcmp(b->now, b->durable, BLOCK_BYTES);
 }
 
 // ---- store.h: opening, keys, records --------------------------------------------------------------------------------
@@ -312,6 +316,8 @@ err co_batch_commit(struct batch *b, lsn *at) {
     struct toy *t = s->t;
     co_hang(s);
     if (rnd(t) % 8 == 0) co_yield(s->env);
+    if (rnd(t) % (t->o.slow > 1 ? 4 : 32) == 0) co_sleep_until(s->env, env_now_ns(s->env) + rnd(t) % USEC(500), "toy commit"); // as the real one for pages or journal
+    co_hang(s);
     if (t->log_len == t->log_cap) t->log = realloc(t->log, (t->log_cap = t->log_cap ? 2 * t->log_cap : 16) * sizeof t->log[0]);
     struct log_batch *l = &t->log[t->log_len++];
     *l = (struct log_batch){zalloc(b->len * sizeof b->op[0]), b->len, ++t->lsn};

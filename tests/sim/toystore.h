@@ -27,4 +27,5 @@ bool toy_seek(const struct toy *t, enum tree_id tree, struct key *k, const uint8
 const uint8_t *toy_block(const struct toy *t, uint64_t at);
 bool toy_allocated(const struct toy *t, uint64_t at);
 uint32_t toy_blocks(const struct toy *t);
-void toy_rot(struct toy *t, uint64_t at); // flips a bit
+void toy_rot(struct toy *t, uint64_t at); // flips a bit; again, and it is as it was
+bool toy_settled(const struct toy *t, uint64_t at); // written, and nothing of it is at risk

@@ -9,6 +9,8 @@
 //                                  again with the power cut at every I/O of the recovery (7: at every seventh), each
 //                                  time from the same state.
 //
+// Other members of the row may be written in the same version (bed_also); case_members.c is about them.
+//
 // D is the IOM of the data block, P that of its parity (or copy). On disk an update is, at each of them, an *entry*
 // (UPDATE in the journal: the new place, with the block's checksum) and a *block* (at that place). What the first
 // design calls a hardened entry on disk is here an entry whose block matches its checksum.
@@ -52,6 +54,7 @@ struct bed_disk {                                 // of one IOM
     uint64_t journal_from, journal_to, data_from; // bytes
     bool stop_at_flush;                           // the next flush after a block was written does not end
     bool stands_still;
+    bool member;        // D, P, or another whose block is written
     uint32_t wrote;     // blocks, since it is watched
     uint64_t new_place; // of the last
     struct fates fates;
@@ -64,6 +67,11 @@ struct bed {
     uint8_t d, p, k; // D, P (NO_IOM without protection) and the number of the data chunk
     uint64_t seg, off;
     struct bed_disk disk[LOOK_IOMS_MAX];
+    struct bed_also { // by k: written in the same version as D's block
+        bool written;
+        uint8_t tag;         // what it is to be in the end
+        enum in_force place; // and where
+    } also[LOOK_IOMS_MAX];
     bool watching;
     bool hardened_sent, settled_sent; // from D to P, from P to D
     struct look before, now;
@@ -83,7 +91,7 @@ static inline bool bed_has_parity(const struct bed *b) {
     return b->p != NO_IOM;
 }
 
-enum tag { TAG_HOLE, TAG_OTHERS = 10, TAG_OLD = 20, TAG_NEW, TAG_SECOND, TAG_ELSEWHERE };
+enum tag { TAG_HOLE, TAG_OTHERS = 10, TAG_OLD = 20, TAG_NEW, TAG_SECOND, TAG_ELSEWHERE, TAG_ALSO = 30 };
 
 static inline void bed_pattern(uint8_t *to, uint8_t tag) {
     for (uint32_t i = 0; i < BLOCK_BYTES; i++) to[i] = tag == TAG_HOLE ? 0 : (uint8_t)(tag * 41 + i * 7 + (i >> 8) * 3);
@@ -222,7 +230,7 @@ static inline bool bed_keep(void *ctx, const struct world_sector *s) {
     struct bed *b = ctx;
     for (uint8_t i = 0; i < b->a->ioms; i++) {
         struct bed_disk *x = &b->disk[i];
-        if (strcmp(world_disk_name(s->disk), b->a->iom[i].disk) != 0 || (i != b->d && i != b->p)) continue;
+        if (strcmp(world_disk_name(s->disk), b->a->iom[i].disk) != 0 || !x->member) continue;
         uint64_t sector = s->off_bytes / SECTOR_BYTES;
         if (s->off_bytes >= x->journal_from && s->off_bytes < x->journal_to) {
             x->at_risk_entry++;
@@ -304,6 +312,7 @@ static inline void bed_choose_block(struct bed *b) {
 
 static inline uint8_t bed_tag_of(const struct bed *b, uint8_t k, uint8_t mine) {
     if (k == b->k) return mine;
+    if (b->also[k].tag) return b->also[k].tag;
     return b->scene->others_old ? (uint8_t)(TAG_OTHERS + k) : TAG_HOLE;
 }
 
@@ -389,7 +398,11 @@ static inline void bed_cut(struct bed *b, struct fates d, struct fates p) {
     b->watching = false;
     for (uint8_t i = 0; i < b->a->ioms; i++) b->disk[i].at_risk_entry = b->disk[i].at_risk_block = 0;
     b->disk[b->d].fates = d;
-    if (bed_has_parity(b)) b->disk[b->p].fates = p;
+    b->disk[b->d].member = true;
+    if (bed_has_parity(b)) {
+        b->disk[b->p].fates = p;
+        b->disk[b->p].member = true;
+    }
     world_keep_sectors(b->w, bed_keep, b);
     bed_off(b);
     world_keep_sectors(b->w, NULL, NULL);
@@ -484,10 +497,14 @@ static inline void bed_check_place(const struct bed *b, uint8_t iom, enum in_for
     assert_int_equal(m->free_blocks, was->free_blocks - more);
 }
 
+static inline uint8_t bed_iom_of(const struct bed *b, uint8_t k) {
+    return geo_locate(&b->attr.map, bed_off_of(b, k)).data.n;
+}
+
 static inline void bed_check_bytes(const struct bed *b, uint8_t mine) {
     uint8_t sum[BLOCK_BYTES] = {0}, wanted[BLOCK_BYTES];
     for (uint8_t k = 0; k < geo_data(&b->attr.map); k++) {
-        uint8_t iom = geo_locate(&b->attr.map, bed_off_of(b, k)).data.n;
+        uint8_t iom = bed_iom_of(b, k);
         bed_pattern(wanted, bed_tag_of(b, k, mine));
         assert_memory_equal(b->now.m[iom].block, wanted, BLOCK_BYTES);
         xor_into(sum, wanted, BLOCK_BYTES);
@@ -503,7 +520,10 @@ static inline void bed_check_outcome(struct bed *b, const struct outcome *o, uin
     bed_check_place(b, b->d, o->d);
     if (!bed_has_parity(b)) return;
     bed_check_place(b, b->p, o->p);
-    assert_int_equal(b->now.m[b->d].version[0], b->now.m[b->p].version[b->k]);
+    for (uint8_t k = 0; k < geo_data(&b->attr.map); k++) {
+        if (b->also[k].written) bed_check_place(b, bed_iom_of(b, k), b->also[k].place);
+        assert_int_equal(b->now.m[bed_iom_of(b, k)].version[0], b->now.m[b->p].version[k]);
+    }
 }
 
 static inline uint8_t bed_new_or_old(const struct bed *b, const struct outcome *o) {
@@ -549,8 +569,9 @@ static inline bool bed_keep_all_but_blocks(void *ctx, const struct world_sector 
 static inline void bed_check_cut_again(struct bed *b, const struct outcome *o, uint8_t mine, uint64_t every) {
     bed_check_cut_with(b, o, mine, every, NULL);
     // Where recovery takes a place, chance is not enough: no record may name it before its block is on disk.
-    if ((o->d == FRESH_PLACE || o->p == FRESH_PLACE) && every == 1)
-        bed_check_cut_with(b, o, mine, every, bed_keep_all_but_blocks);
+    bool fresh = o->d == FRESH_PLACE || o->p == FRESH_PLACE;
+    for (uint8_t k = 0; k < LOOK_IOMS_MAX; k++) fresh |= b->also[k].written && b->also[k].place == FRESH_PLACE;
+    if (fresh && every == 1) bed_check_cut_with(b, o, mine, every, bed_keep_all_but_blocks);
 }
 
 static inline void bed_recovers(struct bed *b, struct outcome o, uint64_t every) {

@@ -72,6 +72,19 @@ static void garbage_is_refused(void **state) {
     assert_int_equal(cluster_map_decode(&back, p, len, NULL), ERR_VERSION);
 }
 
+static void one_may_be_anything_but_up(void **state) {
+    struct cluster_map m;
+    first_of(&m, 4, 4);
+    for (uint8_t s = ARRAY_STOPPED; s <= ARRAY_RUNNING; s++) {
+        m.state = s;
+        m.iom[1].state = MAP_IOM_FAILED;
+        m.iom[3].state = MAP_IOM_UP;
+        assert_null(cluster_map_fault(&m));
+        m.iom[3].state = MAP_IOM_REBUILDING;
+        assert_true(s == ARRAY_STOPPED ? !cluster_map_fault(&m) : cluster_map_fault(&m) != NULL);
+    }
+}
+
 // Whatever lies behind a right sum: refused or a sound map, never read beyond.
 static void random_bytes_behind_a_right_sum(void **state) {
     uint64_t x = 1;
@@ -98,7 +111,7 @@ static void random_bytes_behind_a_right_sum(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_back), cmocka_unit_test(first_map), cmocka_unit_test(garbage_is_refused),
-        cmocka_unit_test(random_bytes_behind_a_right_sum),
+        cmocka_unit_test(one_may_be_anything_but_up), cmocka_unit_test(random_bytes_behind_a_right_sum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,54 +172,12 @@ static void closing_gives_all_back(void **state) {
 }
 
 // ---- faults of all kinds --------------------------------------------------------------------------------------------
-static bool quiet;
-
-static void random_fault(void *arg) {
-    if (quiet) return;
-    struct toy *t = &toy[world_random_below(w, IOMS)], *o = &toy[world_random_below(w, IOMS)];
-    switch (world_random_below(w, 9)) {
-    case 0:
-    case 1:
-        if (!node_running(t->node)) break;
-        toy_kill(t, world_chance(w, 500000));
-        world_at(w, world_now_ns(w) + world_random_below(w, SEC(2)), toy_start, t);
-        break;
-    case 2:
-        for (int i = 0; i < IOMS; i++) {
-            toy_kill(&toy[i], true);
-            world_at(w, world_now_ns(w) + MSEC(1) + world_random_below(w, SEC(1)), toy_start, &toy[i]);
-        }
-        break;
-    case 3:
-        if (t != o) world_cut_link(t->node, o->node, world_chance(w, 500000));
-        break;
-    case 4: world_isolate(t->node); break;
-    case 5:
-    case 6: world_heal_all(w); break;
-    case 7:
-    case 8:
-        if (node_paused(t->node)) node_resume(t->node);
-        else if (node_running(t->node)) node_pause(t->node);
-        break;
-    }
-    world_at(w, world_now_ns(w) + world_random_below(w, SEC(2)), random_fault, NULL);
-}
-
 static void many_faults(void **state) {
     uint64_t served = 0, epochs = 0;
     for (uint64_t seed = 100; seed < 125; seed++) {
         begin(seed, 2000);
         for (int i = 0; i < IOMS; i++) toy_start(&toy[i]);
-        quiet = false;
-        world_at(w, SEC(1), random_fault, NULL);
-        run_ms(30000);
-        quiet = true;
-        world_heal_all(w);
-        world_options(w)->net_reset_ppm = 0;
-        for (int i = 0; i < IOMS; i++) {
-            if (node_paused(toy[i].node)) node_resume(toy[i].node);
-            toy_start(&toy[i]);
-        }
+        thirty_seconds_of_faults();
         if (!until(not_all_serve, SEC(15))) violated("no progress after the faults", seed);
         if (fault[0]) fail_msg("seed %llu: %s", (unsigned long long)seed, fault);
         served += serving_polls;

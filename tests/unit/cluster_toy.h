@@ -65,10 +65,11 @@ static void toy_phase(void *arg) {
 
 static void on_phase(void *ctx, uint64_t epoch, uint32_t phase) {
     struct toy *t = ctx;
-    for (int i = 0; i < IOMS && phase; i++)
-        if (register_latest(t->reg)->iom[i].state == MAP_IOM_FAILED) continue;
-        else if (toy[i].done_epoch < epoch || (toy[i].done_epoch == epoch && toy[i].done < phase))
+    for (int i = 0; i < IOMS && phase; i++) {
+        bool done = toy[i].done_epoch > epoch || (toy[i].done_epoch == epoch && toy[i].done >= phase);
+        if (!done && register_latest(t->reg)->iom[i].state != MAP_IOM_FAILED)
             violated("a phase began before all had done the one before", phase);
+    }
     t->phase_epoch = epoch;
     t->phase = phase;
     env_spawn(node_env(t->node), "phase", toy_phase, t);
@@ -118,7 +119,8 @@ static void toy_main(void *arg) {
         .env = e, .hub = t->hub, .iom = t->iom, .storage = {co_story_read, co_story_write, &t->blocks}};
     memcpy(rc.store, first.iom[t->iom].store, 16);
     ASSERT(co_register_open(&rc, &t->reg) == OK);
-    struct member_config mc = {.env = e, .hub = t->hub, .reg = t->reg, .iom = t->iom, .phases = PHASES, .stand_ins = stand_ins,
+    struct member_config mc = {.env = e, .hub = t->hub, .reg = t->reg, .iom = t->iom, .phases = PHASES,
+                               .stand_ins = stand_ins,
                                .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .ctx = t}};
     memcpy(mc.store, first.iom[t->iom].store, 16);
     t->member = member_create(&mc);
@@ -218,3 +220,51 @@ static void start_all(void) {
     assert_true(until(not_all_serve, SEC(2)));
 }
 
+
+// ---- faults of all kinds --------------------------------------------------------------------------------------------
+static bool quiet;
+
+static void random_fault(void *arg) {
+    if (quiet) return;
+    struct toy *t = &toy[world_random_below(w, IOMS)], *o = &toy[world_random_below(w, IOMS)];
+    switch (world_random_below(w, 9)) {
+    case 0:
+    case 1:
+        if (!node_running(t->node)) break;
+        toy_kill(t, world_chance(w, 500000));
+        world_at(w, world_now_ns(w) + world_random_below(w, SEC(2)), toy_start, t);
+        break;
+    case 2:
+        for (int i = 0; i < IOMS; i++) {
+            toy_kill(&toy[i], true);
+            world_at(w, world_now_ns(w) + MSEC(1) + world_random_below(w, SEC(1)), toy_start, &toy[i]);
+        }
+        break;
+    case 3:
+        if (t != o) world_cut_link(t->node, o->node, world_chance(w, 500000));
+        break;
+    case 4: world_isolate(t->node); break;
+    case 5:
+    case 6: world_heal_all(w); break;
+    case 7:
+    case 8:
+        if (node_paused(t->node)) node_resume(t->node);
+        else if (node_running(t->node)) node_pause(t->node);
+        break;
+    }
+    world_at(w, world_now_ns(w) + world_random_below(w, SEC(2)), random_fault, NULL);
+}
+
+// After them all are there again.
+static void thirty_seconds_of_faults(void) {
+    quiet = false;
+    world_at(w, SEC(1), random_fault, NULL);
+    run_ms(30000);
+    quiet = true;
+    world_heal_all(w);
+    world_options(w)->net_reset_ppm = 0;
+    for (int i = 0; i < IOMS; i++) {
+        if (node_paused(toy[i].node)) node_resume(toy[i].node);
+        toy_start(&toy[i]);
+    }
+}

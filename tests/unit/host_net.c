@@ -58,6 +58,7 @@ struct end {
     void (*on_message)(struct end *x, struct msg *m); // NULL: counts and frees
     bool stop_on_close;
     bool of_many; // several connections in turn, or at once
+    bool nobody;  // closed, and whoever had listened there is dead
 };
 static bool inside_call; // of the code under test: nothing may be delivered
 
@@ -84,6 +85,7 @@ static void end_closed(struct conn *c, err why) {
     assert_false(inside_call);
     x->closed++;
     x->why = why;
+    x->nobody = c->nobody;
     conn_close(c);                       // too late, and harmless
     conn_send(c, msg_new(env->mem, 1, 0)); // dropped silently
     if (x->stop_on_close) loop_stop(loop);
@@ -270,7 +272,7 @@ static void what_was_said_before_closing_arrives(void **state) {
     net_unlisten(l);
 }
 
-static void expect_connect(const char *at, err why) {
+static bool expect_connect(const char *at, err why) {
     struct end client = {.stop_on_close = true};
     struct conn *c = connect_to(at, &client);
     send_numbered(c, 3);
@@ -278,16 +280,17 @@ static void expect_connect(const char *at, err why) {
     assert_int_equal(client.opened, 0);
     assert_int_equal(client.closed, 1);
     assert_int_equal(client.why, why);
+    return client.nobody;
 }
 
 static void where_nobody_listens_the_connection_ends_refused(void **state) {
     char connect_at[400];
     struct end server = {0};
-    expect_connect(at_unix, ERR_REFUSED);
-    expect_connect("unix:/no/such/directory/sock", ERR_REFUSED);
+    assert_false(expect_connect(at_unix, ERR_REFUSED));
+    assert_false(expect_connect("unix:/no/such/directory/sock", ERR_REFUSED)); // the file says nothing, it is gone
     struct listener *l = listen_at("127.0.0.1:0", &server, connect_at, sizeof connect_at);
     net_unlisten(l);
-    expect_connect(connect_at, ERR_REFUSED);
+    assert_false(expect_connect(connect_at, ERR_REFUSED)); // TCP: whoever has spoken
     expect_connect("127.0.0.1", ERR_INVAL);
     expect_connect("some.host.name:80", ERR_INVAL); // never a resolver's wait
     expect_connect("unix:", ERR_INVAL);
@@ -425,14 +428,33 @@ static void a_crowd_that_never_speaks_makes_room(void **state) {
 }
 
 // ---- socket files ---------------------------------------------------------------------------------------------------
-static void a_socket_file_of_a_dead_process_is_removed(void **state) {
+static pid_t listening_process(int backlog, bool stays) {
     pid_t pid = fork();
-    if (pid == 0) {
-        struct sockaddr_un un = {.sun_family = AF_UNIX};
-        snprintf(un.sun_path, sizeof un.sun_path, "%.100s", at_unix + 5);
-        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-        _exit(bind(fd, (struct sockaddr *)&un, sizeof un) || listen(fd, 1));
-    }
+    if (pid != 0) return pid;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    snprintf(un.sun_path, sizeof un.sun_path, "%.100s", at_unix + 5);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int failed = bind(fd, (struct sockaddr *)&un, sizeof un) || listen(fd, backlog);
+    if (stays && !failed) raise(SIGSTOP);
+    _exit(failed);
+}
+
+// Who is only stopped is refused too once its backlog is full; that proves nothing.
+static void nobody_is_where_a_process_was_killed(void **state) {
+    pid_t pid = listening_process(0, true);
+    int status;
+    waitpid(pid, &status, WUNTRACED);
+    assert_true(WIFSTOPPED(status));
+    int fd = raw_connect(at_unix); // fills the backlog of none
+    assert_false(expect_connect(at_unix, ERR_REFUSED));
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    assert_true(expect_connect(at_unix, ERR_REFUSED));
+    close(fd);
+}
+
+static void a_socket_file_of_a_dead_process_is_removed(void **state) {
+    pid_t pid = listening_process(1, false);
     int status;
     waitpid(pid, &status, 0);
     assert_int_equal(status, 0);
@@ -558,6 +580,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_frame_cut_short_is_a_lost_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(byte_by_byte_is_as_good_as_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_crowd_that_never_speaks_makes_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_is_where_a_process_was_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_socket_file_of_a_dead_process_is_removed, setup, teardown),
         cmocka_unit_test_setup_teardown(an_address_in_use_is_busy, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_is_no_socket_stays, setup, teardown),

@@ -1,108 +1,6 @@
 // Blocks that rot in unsettled rows, one story at a time: recovery gives them back from the others of their row, or
 // says that they are lost. It never ends a node for that, and nobody reads bytes that were not written.
-#include "iom/row_format.h"
-#include "tests/unit/story.h"
-
-#define CHUNK KIB(64)
-
-// The members of stripe 0 (one segment, number 0): D[k] holds the file's bytes from k * CHUNK on.
-struct row {
-    uint8_t d[3], p;
-};
-static struct row row_of(const struct story *s) {
-    struct row r = {.p = geo_locate(&s->file.map, 0).parity.n};
-    for (unsigned k = 0; k < 3; k++) r.d[k] = geo_locate(&s->file.map, k * CHUNK).data.n;
-    return r;
-}
-
-// ---- what lies in the stores while the array is off
-struct look {
-    struct story *s;
-    struct node *node;
-    struct sim_iom *iom;
-    struct key key;
-    uint8_t val[RECORD_BYTES_MAX];
-    uint32_t len; // 0: no such record
-    bool over;
-};
-static bool looking(void *ctx) {
-    return !((struct look *)ctx)->over;
-}
-
-static void look_main(void *arg) {
-    struct look *l = arg;
-    struct disk *d;
-    struct store *st;
-    assert_int_equal(disk_open(node_env(l->node), &(struct disk_open_args){.path = l->iom->disk}, &d), OK);
-    assert_int_equal(co_store_open(d, &l->iom->config.store, NULL, &st), OK);
-    err e = co_tree_get(st, TREE_LOCAL, &l->key, l->val, sizeof l->val, &l->len);
-    if (e == ERR_NOENT)
-        l->len = 0;
-    else
-        assert_int_equal(e, OK);
-    co_store_abandon(st);
-    co_disk_close(d);
-    l->over = true;
-}
-
-static struct look look_at_number(struct story *s, uint8_t iom, uint8_t kind, uint64_t number) {
-    uint8_t id[HANDLE_BYTES];
-    handle_put(id, s->file.handle);
-    struct look l = {.s = s, .node = s->a->iom[iom].node, .iom = &s->a->iom[iom], .key = key_make(kind, id, number)};
-    node_start(l.node, look_main, &l);
-    until(s, looking, &l);
-    node_crash(l.node);
-    return l;
-}
-
-static struct look look_at(struct story *s, uint8_t iom, uint8_t kind) {
-    return look_at_number(s, iom, kind, 0);
-}
-
-static bool has_update(struct story *s, uint8_t iom) {
-    return look_at(s, iom, KIND_UPDATE).len != 0;
-}
-
-static void place_rots(struct story *s, uint8_t iom, const uint8_t *at) {
-    struct row_place place;
-    memcpy(&place, at, sizeof place);
-    assert_true(le48_get(place.at) != 0);
-    world_disk_flip(world_disk_find(s->w, s->a->iom[iom].disk), le48_get(place.at) * BLOCK_BYTES + 77, 3);
-}
-
-// The first block of its UPDATE, or of its CHUNK, of segment 0: row 0 in all stories.
-static void update_rots(struct story *s, uint8_t iom) {
-    struct look l = look_at(s, iom, KIND_UPDATE);
-    assert_true(l.len > sizeof(struct row_update));
-    place_rots(s, iom, l.val + sizeof(struct row_update));
-}
-static void chunk_rots(struct story *s, uint8_t iom) {
-    struct look l = look_at(s, iom, KIND_CHUNK);
-    assert_true(l.len > sizeof(struct row_chunk));
-    place_rots(s, iom, l.val + sizeof(struct row_chunk));
-}
-
-// After a recovery the first fsync of a client that wrote before may say EIO: it cannot know what was kept.
-static void recovery_is_told(struct client *c) {
-    begins(c, co_fsync);
-    until(c->story, busy, c);
-}
-
-static struct row quiet_row(struct story *s) { // written, settled, and nothing of it in memory; still off
-    story_begin(s, 1);
-    file_is_written(s);
-    idle(s, SEC(2));
-    array_ask_stop(s->a);
-    until(s, not_over, s);
-    array_off(s->a);
-    return row_of(s);
-}
-
-static void starts(struct story *s) {
-    array_start(s->a);
-    until(s, not_serving, s);
-    recovery_is_told(&s->c[0]);
-}
+#include "tests/unit/rot_bed.h"
 
 // ---- a row of which one participant has completed, durably, and neither P nor the other participant has
 static struct {
@@ -180,14 +78,6 @@ static void one_has_completed(struct story *s) {
 }
 
 // ---- what is seen in the end
-static void reads_eio(struct client *c, uint64_t off) {
-    c->off = off;
-    c->len = 4096;
-    begins(c, co_read);
-    until(c->story, busy, c);
-    assert_int_equal(c->why, ERR_IO);
-}
-
 static void whole_is(struct story *s, uint8_t first, uint8_t second, uint8_t third) {
     reads(&s->c[0], 0, 4096, 0, first);
     reads(&s->c[0], CHUNK, 4096, 0, second);
@@ -195,6 +85,16 @@ static void whole_is(struct story *s, uint8_t first, uint8_t second, uint8_t thi
     assert_int_equal(faults_of_check(s), 0);
     stopped_and_started(s);
     reads(&s->c[0], 0, 4096, 0, first);
+    story_end(s);
+}
+
+// Another row of the segment, written and read over a start; and nothing is bad any more.
+static void whole_after_writes(struct story *s, uint8_t byte) {
+    writes(&s->c[0], 4096, 4096, byte);
+    does(&s->c[0], co_fsync);
+    assert_int_equal(faults_of_check(s), 0);
+    stopped_and_started(s);
+    reads(&s->c[0], 4096, 4096, 0, byte);
     story_end(s);
 }
 
@@ -265,10 +165,7 @@ static void lost_beside_a_bystander(void **state) {
     chunk_rots(&s, settling.r.d[2]);
     recovers(&s);
     recovery_is_told(&s.c[0]);
-    reads(&s.c[0], 0, 4096, 0, 2);
-    reads(&s.c[0], CHUNK, 4096, 0, 3);
-    reads_eio(&s.c[0], 2 * CHUNK);
-    story_end(&s);
+    whole_is(&s, 2, 3, 1); // the bystander's too: the row that has gone forward gives it back
 }
 
 // ---- rows that enter the parity at recovery, or in service, over something bad
@@ -330,7 +227,7 @@ static void old_block_and_another_are_bad_when_a_row_enters(void **state) {
     story_end(&s);
 }
 
-// P gives back what it held of a D that died, whose old block is bad: there is nothing to lay it over.
+// P gives back what it held of a D that died, whose old block is bad: the row gives that back first.
 static void old_block_is_bad_under_what_was_held(void **state) {
     static struct story s;
     struct row r = quiet_row(&s);
@@ -340,9 +237,26 @@ static void old_block_is_bad_under_what_was_held(void **state) {
     idle(&s, MSEC(20));
     one_dies_and_is_back(&s, r.d[0]);
     recovery_is_told(&s.c[0]);
+    reads(&s.c[0], 100, 1000, 0, 2);
+    reads(&s.c[0], 1100, 2996, 0, 1);
+    whole_after_writes(&s, 3);
+}
+
+// Where the row cannot, there is nothing to lay it over.
+static void two_are_bad_under_what_was_held(void **state) {
+    static struct story s;
+    struct row r = quiet_row(&s);
+    struct look l = look_at(&s, r.d[0], KIND_CHUNK);
+    chunk_rots(&s, r.d[1]);
+    starts(&s);
+    rots_behind_a_write(&s, r.d[0], &l);
+    idle(&s, MSEC(20));
+    one_dies_and_is_back(&s, r.d[0]);
+    recovery_is_told(&s.c[0]);
     reads_eio(&s.c[0], 0);
+    reads_eio(&s.c[0], CHUNK);
     reads(&s.c[0], 4096, 4096, 0, 1);
-    reads(&s.c[0], CHUNK, 4096, 0, 1);
+    reads(&s.c[0], CHUNK + 4096, 4096, 0, 1);
     writes(&s.c[0], 4096, 4096, 3);
     does(&s.c[0], co_fsync);
     stopped_and_started(&s);
@@ -432,6 +346,7 @@ int main(void) {
         T(old_block_is_bad_when_a_row_enters),
         T(old_block_and_another_are_bad_when_a_row_enters),
         T(old_block_is_bad_under_what_was_held),
+        T(two_are_bad_under_what_was_held),
         T(held_open_over_lost_frozen),
         T(second_layer_is_lost),
     };

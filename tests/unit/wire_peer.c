@@ -245,6 +245,60 @@ static void calls_to_one_that_dies(void **state) {
     world_destroy(w);
 }
 
+// ---- deaths ---------------------------------------------------------------------------------------------------------
+static uint64_t dead_incarnation, dead_ns;
+static uint64_t known_b(void *ctx, uint8_t iom) { return iom == 1 ? side[1].casts : 0; } // stands for what was heard
+static void b_is_dead(void *ctx, uint8_t iom, uint64_t incarnation) {
+    assert_int_equal(iom, 1);
+    dead_incarnation = incarnation;
+    dead_ns = world_now_ns(w);
+}
+
+static void cast_b(struct side *s) { hub_cast(hub_peer(s->hub, (iom_id){1}, "b"), body(s, MSG_HEARTBEAT, 0)); }
+static void watch_b(void *arg) {
+    struct side *s = arg;
+    hub_tell_deaths(s->hub, &(struct hub_deaths){.known = known_b, .dead = b_is_dead, .ctx = s});
+    cast_b(s);
+}
+static void cast_b_now(void *arg) { cast_b(arg); }
+static void cast_b_to_a(void *arg) {
+    struct side *s = arg;
+    hub_cast(hub_peer(s->hub, (iom_id){0}, "a"), body(s, MSG_HEARTBEAT, 0));
+}
+
+// A killed process is found dead at once, though nobody sends it anything; one that is paused, cut off or without power is not.
+static void a_death_is_looked_for(void **state) {
+    begin(12, 0);
+    dead_incarnation = 0;
+    env_spawn(env_of(&side[0]), "test", watch_b, &side[0]);
+    world_run_until(w, MSEC(10));
+    assert_int_equal(side[1].casts, 1); // kept until there was a connection
+    node_pause(side[1].node);
+    world_reset_conns(side[0].node, side[1].node);
+    world_run_until(w, MSEC(30));
+    node_resume(side[1].node);
+    world_run_until(w, MSEC(60));
+    assert_int_equal(dead_incarnation, 0);
+    crash_b(NULL);
+    world_run_until(w, MSEC(80));
+    assert_int_equal(dead_incarnation, 1); // what was known when the attempt began
+    assert_true(dead_ns < MSEC(62));
+    // A machine that lost its power has begun nothing else when it is back: a new attempt does not wait for the old one.
+    dead_incarnation = 0;
+    node_power_cut(side[1].node);
+    world_run_until(w, MSEC(300));
+    env_spawn(env_of(&side[0]), "test", cast_b_now, &side[0]);
+    world_run_until(w, MSEC(400));
+    restart_b(NULL);
+    env_spawn(env_of(&side[1]), "test", cast_b_to_a, &side[1]);
+    world_run_until(w, MSEC(410));
+    env_spawn(env_of(&side[0]), "test", cast_b_now, &side[0]);
+    world_run_until(w, MSEC(420));
+    assert_int_equal(side[1].casts, 2);
+    assert_int_equal(dead_incarnation, 0);
+    world_destroy(w);
+}
+
 // ---- posts ----------------------------------------------------------------------------------------------------------
 #define POSTS 3000u
 
@@ -447,6 +501,7 @@ int main(void) {
         cmocka_unit_test(greetings_and_calls), cmocka_unit_test(another_cluster_is_refused),
         cmocka_unit_test(who_is_no_iom_has_no_stream),
         cmocka_unit_test(epochs_deadlines_cancelling), cmocka_unit_test(calls_to_one_that_dies),
+        cmocka_unit_test(a_death_is_looked_for),
         cmocka_unit_test(posts_arrive_once_in_order), cmocka_unit_test(posts_and_epochs), cmocka_unit_test(posts_after_a_silent_death),
         cmocka_unit_test(all_calls_end), cmocka_unit_test(garbage_closes), cmocka_unit_test(short_body_closes),
     };
