@@ -2,13 +2,10 @@
 #include "cli/cli.h"
 
 static int not_yet(const char *name) { return fail(EXIT_USAGE, "%s: not yet in this version; what there is: mendfs help", name); }
-static int watch_run(int argc, char **argv) { return not_yet("watch"); }
 static int nfs_run(int argc, char **argv) { return not_yet("nfs"); }
 static int replace_run(int argc, char **argv) { return not_yet("replace-iom"); }
 static int export_run(int argc, char **argv) { return not_yet("export"); }
 
-const struct command cmd_watch = {"watch", "mendfs watch [--dir DIR]",
-                                  "Shows the status live (not yet in this version)", "", watch_run};
 const struct command cmd_nfs = {"nfs", "mendfs nfs --dir DIR", "Serves NFS (not yet in this version)", "", nfs_run};
 const struct command cmd_replace_iom = {
     "replace-iom", "mendfs replace-iom ID [--dir DIR]",

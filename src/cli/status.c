@@ -1,4 +1,4 @@
-// mendfs status: how the cluster is, within a second, whatever is dead, hung or stopped: it asks all IOMs at once,
+// mendfs status, mendfs watch: how the cluster is, within a second, whatever is dead, hung or stopped: it asks all IOMs at once,
 // waits 700 ms at most, reads /proc and the kernel's table of mounts, and touches neither stores nor mounts.
 #include "cli/cli.h"
 #include "cli/mounts.h"
@@ -6,11 +6,16 @@
 #include "cli/tool.h"
 
 #include <jansson.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ANSWERS_LIMIT_NS MSEC(700)
+#define ADDRESSES_LIMIT_NS MSEC(150) // of those, for one address of --at
+#define WATCH_MS 1000
 
 struct status {
     struct conf conf;       // --dir
@@ -25,12 +30,12 @@ struct status {
 };
 
 // ---- gathering
-static void co_learn_addresses(struct tool *t, struct status *s, uint64_t deadline_ns) {
-    struct call_opts o = {.deadline_ns = deadline_ns};
+static void co_learn_addresses_of(struct tool *t, struct status *s, const char *first) {
+    struct call_opts o = {.deadline_ns = env_now_ns(t->e) + ADDRESSES_LIMIT_NS};
     struct cluster_map m;
     struct msg *reply;
     char at[160];
-    s->why = host_resolve(t->e, s->first, at, sizeof at);
+    s->why = host_resolve(t->e, first, at, sizeof at);
     if (s->why) return;
     s->why = co_call(hub_peer_at(t->hub, at), hub_msg(t->hub, MSG_GET_MAP, sizeof(struct envelope)), &o, &reply);
     if (s->why) return;
@@ -43,10 +48,18 @@ static void co_learn_addresses(struct tool *t, struct status *s, uint64_t deadli
     for (uint8_t i = 0; i < m.ioms; i++) memcpy(s->at.at[i], m.iom[i].at, sizeof s->at.at[i]);
 }
 
+// One address after the other, until an IOM there answers.
+static void co_learn_addresses(struct tool *t, struct status *s) {
+    char list[ARRAY_IOMS_MAX * 160], *save;
+    snprintf(list, sizeof list, "%s", s->first);
+    s->why = ERR_INVAL;
+    for (char *at = strtok_r(list, ",", &save); at && s->why; at = strtok_r(NULL, ",", &save)) co_learn_addresses_of(t, s, at);
+}
+
 static void co_gather(struct tool *t) {
     struct status *s = t->arg;
     uint64_t deadline_ns = env_now_ns(t->e) + ANSWERS_LIMIT_NS;
-    if (s->first) co_learn_addresses(t, s, deadline_ns);
+    if (s->first) co_learn_addresses(t, s);
     co_ask_status(t, &s->at, deadline_ns, s->answer);
 }
 
@@ -249,7 +262,43 @@ static void print_table(const struct status *s) {
            array_state_name(s->shown.array), (unsigned long long)s->shown.epoch, s->shown.up, s->at.ioms, s->mx_len);
 }
 
-// ---- the command
+// ---- the commands
+static volatile sig_atomic_t watch_over;
+static void on_signal(int signo) { watch_over = signo; }
+
+static int watch_run(int argc, char **argv) {
+    static struct status s; // large
+    const char *dir = NULL, *rest[1];
+    const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {0}};
+    struct conf conf;
+    if (!args_parse(&cmd_watch, argc, argv, options, rest, 0, 0)) return EXIT_USAGE;
+    if (!conf_need(dir, &conf)) return 2;
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    struct proc *mx = calloc(MX_MAX, sizeof *mx);
+    ASSERT(mx);
+    while (!watch_over) {
+        uint64_t began_ms = now_ms();
+        memset(&s, 0, sizeof s);
+        s.conf = conf;
+        s.mx = mx;
+        addresses_of(&s.conf, &s.at);
+        gather(&s);
+        if (isatty(1)) printf("\033[H\033[J");
+        print_table(&s);
+        if (fflush(stdout)) break; // nobody looks any more
+        poll(NULL, 0, (int)(WATCH_MS - MIN(now_ms() - began_ms, WATCH_MS)));
+    }
+    int status = verdict(&s);
+    free(mx);
+    return status;
+}
+
+const struct command cmd_watch = {
+    "watch", "mendfs watch [--dir DIR]", "Shows the status again every second, until it is interrupted",
+    "Exit status: that of the last status shown.\n", watch_run,
+};
+
 static int status_run(int argc, char **argv) {
     static struct status s; // large
     const char *dir = NULL, *rest[1];
@@ -273,10 +322,10 @@ static int status_run(int argc, char **argv) {
 
 const struct command cmd_status = {
     "status",
-    "mendfs status [--dir DIR | --at AT] [--json]",
+    "mendfs status [--dir DIR | --at AT[,AT...]] [--json]",
     "Tells the state of the array, its IOMs and mounts; within a second",
-    "  --at AT       asks the IOM at HOST:PORT or unix:PATH instead of reading DIR; processes and mounts are not known "
-    "then\n"
+    "  --at AT       asks the IOM at HOST:PORT or unix:PATH (the first that answers, of several) instead of reading DIR;\n"
+    "                processes and mounts are not known then\n"
     "  --json        for programs: {\"epoch\", \"state\": running|stopped|recovering, \"ioms\": [{\"id\", \"pid\", "
     "\"state\":\n"
     "                up|failed|returning|rebuilding|stopped, \"stand_in\", \"rebuild\": {\"done\", \"total\"}, ...}], "

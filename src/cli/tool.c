@@ -121,6 +121,7 @@ static uint8_t array_shown(const struct wire_status *map, uint8_t ioms, const st
 void show(uint8_t ioms, const struct iom_answer *a, struct shown *out) {
     const struct wire_status *map = newest(ioms, a);
     *out = (struct shown){.ioms = ioms, .array = ARRAY_STOPPED, .any = map != NULL};
+    out->behind = NO_IOM;
     memset(out->stand_in, NO_IOM, sizeof out->stand_in);
     if (!map) return;
     out->epoch = le64_get(map->map_epoch);
@@ -130,6 +131,7 @@ void show(uint8_t ioms, const struct iom_answer *a, struct shown *out) {
         out->iom[i] = show_iom(map, i, &a[i]);
         bool away = map->member[i].state == MAP_IOM_FAILED || map->member[i].state == MAP_IOM_RETURNING;
         out->stand_in[i] = away && map->array_state != ARRAY_STOPPED ? proxy_of((iom_id){i}, ioms).n : NO_IOM;
+        if (map->member[i].state != MAP_IOM_UP) out->behind = i;
         out->up += out->iom[i] == SHOWN_UP;
     }
 }

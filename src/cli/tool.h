@@ -49,6 +49,7 @@ struct shown {
     enum iom_shown iom[ARRAY_IOMS_MAX];
     uint8_t stand_in[ARRAY_IOMS_MAX]; // who answers for it; NO_IOM: nobody else
     bool any;       // somebody answered
+    uint8_t behind; // the one that has not all that is its own; NO_IOM: none
 };
 void show(uint8_t ioms, const struct iom_answer *a, struct shown *out);
 bool co_all_up(struct tool *t, const struct conf *c); // the array runs, and every IOM serves

@@ -205,7 +205,7 @@ static void tell_failed(const struct started *s, uint8_t ioms) {
 static void try_start(const struct conf *c, uint64_t deadline_ms, struct started *s, struct run_wait *w) {
     ioms_start(c, ~0u, deadline_ms, s);
     if (s->failed) deadline_ms = MIN(deadline_ms, now_ms() + WITHOUT_ONE_LIMIT_MS);
-    *w = (struct run_wait){.c = c, .s = s, .deadline_ms = deadline_ms};
+    *w = (struct run_wait){.c = c, .s = s, .deadline_ms = deadline_ms, .shown.behind = NO_IOM};
     if (s->failed < 2) tool_run(c->cluster, co_wait_running, w);
     started_close(s);
 }
@@ -228,9 +228,12 @@ static int array_start(const struct conf *c, uint64_t deadline_ms, char how[120]
     tell_failed(&s, c->ioms);
     how_it_runs(&w, how);
     if (w.runs) return 0;
+    char behind[120] = "";
+    if (w.shown.behind < c->ioms && !s.why[w.shown.behind][0])
+        snprintf(behind, sizeof behind, "; IOM %u was away before and lacks what was changed then, so that all others are needed", w.shown.behind);
     if (s.failed)
-        return fail(1, "the array is not running: %u of its %u IOMs could not be started; the reasons stand above",
-                    s.failed, c->ioms);
+        return fail(1, "the array is not running: %u of its %u IOMs could not be started; the reasons stand above%s", s.failed, c->ioms,
+                    behind);
     return fail(1, "the array is still %s after %u s, although all its IOMs run; see the logs in %s/log",
                 array_state_name(w.shown.array), START_LIMIT_MS / 1000, c->dir);
 }
