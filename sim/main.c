@@ -1,6 +1,6 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
-//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--power-lie] [--trace] [--digest] [--ioms N]
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--hazards LIST|all|none] [--power-lie] [--trace] [--digest] [--ioms N]
 //
 // Runs seeds S..S+N-1; T is wall-clock seconds after which no new seed starts. Exit 1 and the failing seeds if a promise broke. The last line is
 // "N seeds, M failed". --enumerate SCRIPT: every crash of a small script (enumerate.c). A failing seed run again with --trace tells its story on stderr. --digest tells a number of each run, equal for equal runs.
@@ -16,12 +16,13 @@
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
     fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one] [--strict] [--ioms N] [--trace]\n"
-                    "                  [--digest] [--power-lie]\n"
+                    "                  [--digest] [--power-lie] [--hazards LIST|all|none]\n"
                     "  none       no faults\n"
                     "  restart    clean stops of all\n"
                     "  crash-all  power cuts of all IOMs at one instant\n"
                     "  kill-all   their processes die instead\n"
                     "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n"
+                    "  --hazards: of rot, eio, slow, hang, delay, full, clock these and no others; else the seed decides\n"
                     "  --power-lie: the IOMs believe that their journals' disks are power-protected, and they are not; with crash-all some seeds must fail\n");
     return 2;
 }
@@ -38,7 +39,7 @@ static uint64_t wall_seconds(void) {
     return (uint64_t)t.tv_sec;
 }
 
-struct totals { uint64_t seeds, failed, crashes, events, ops, uncertain, rolled_back; };
+struct totals { uint64_t seeds, failed, crashes, events, ops, uncertain, rolled_back; struct hazard_counts hazards; };
 
 static void run_one(const struct run_options *o, bool digest, struct totals *t) {
     struct run_result r;
@@ -50,16 +51,25 @@ static void run_one(const struct run_options *o, bool digest, struct totals *t) 
     t->ops += r.ops;
     t->uncertain += r.uncertain_blocks;
     t->rolled_back += r.rolled_back;
+    for (uint32_t i = 0; i < HAZARDS; i++) t->hazards.injected[i] += r.hazards.injected[i];
+    t->hazards.told_eio += r.hazards.told_eio;
+    t->hazards.told_nospc += r.hazards.told_nospc;
     if (!r.failed) return;
     t->failed++;
     printf("seed %llu (--faults %s) failed: %s\n", (unsigned long long)o->seed, run_faults_name(o->faults), r.why);
     fflush(stdout);
 }
 
+static void print_hazards(const struct hazard_counts *c) {
+    printf("; injected:");
+    for (uint32_t i = 0; i < HAZARDS; i++) printf("%s %llu %s", i ? "," : "", (unsigned long long)c->injected[i], hazard_name[i]);
+    printf("; told: %llu EIO, %llu ENOSPC\n", (unsigned long long)c->told_eio, (unsigned long long)c->told_nospc);
+}
+
 int main(int argc, char **argv) {
     static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'}, {"seconds", 1, 0, 't'}, {"faults", 1, 0, 'f'},
-                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"power-lie", 0, 0, 'p'}, {"help", 0, 0, 'h'}, {0}};
-    struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL};
+                                          {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"power-lie", 0, 0, 'p'}, {"hazards", 1, 0, 'z'}, {"help", 0, 0, 'h'}, {0}};
+    struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL, .hazards = HAZARDS_BY_SEED};
     uint64_t seeds = 1, seconds = 0, ioms = 0;
     bool have_seed = false, digest = false;
     struct totals t = {0};
@@ -72,6 +82,7 @@ int main(int argc, char **argv) {
         case 't': if (!number(optarg, &seconds)) return usage("--seconds takes a number"); break;
         case 'i': if (!number(optarg, &ioms) || ioms < 1 || ioms > 8) return usage("--ioms takes a number from 1 to 8"); break;
         case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart, crash-all, kill-all or one"); break;
+        case 'z': if (!hazards_of(optarg, &o.hazards)) return usage("--hazards takes rot,eio,slow,hang,delay,full,clock or some of them, all, or none"); break;
         case 'v': o.trace = true; break;
         case 'd': digest = true; break;
         case 'x': o.strict = true; break;
@@ -83,8 +94,9 @@ int main(int argc, char **argv) {
     o.ioms = (uint8_t)ioms;
     uint64_t end = seconds ? wall_seconds() + seconds : UINT64_MAX;
     for (uint64_t n = 0; n < seeds && wall_seconds() < end; n++, o.seed++) run_one(&o, digest, &t);
-    printf("%llu operations, %llu events, %llu crashes of the array, %llu blocks uncertain after them, %llu found older than the newest\n", (unsigned long long)t.ops,
+    printf("%llu operations, %llu events, %llu crashes of the array, %llu blocks uncertain after them, %llu found older than the newest", (unsigned long long)t.ops,
            (unsigned long long)t.events, (unsigned long long)t.crashes, (unsigned long long)t.uncertain, (unsigned long long)t.rolled_back);
+    print_hazards(&t.hazards);
     printf("%llu seeds, %llu failed\n", (unsigned long long)t.seeds, (unsigned long long)t.failed);
     return t.failed != 0;
 }

@@ -27,6 +27,7 @@ struct ofile {
     struct oracle *oracle;
     struct ofile *next;
     char label[64];
+    struct handle handle;
     struct oblock block[ORACLE_FILE_BLOCKS];
     uint64_t truncating, truncating_crash; // the truncate under way
     uint64_t size, low, high; // seen without a crash; limits after one
@@ -134,6 +135,8 @@ struct ofile *ofile_new(struct oracle *o, const char *label) {
 }
 
 const char *ofile_label(const struct ofile *f) { return f->label; }
+void ofile_found(struct ofile *f, struct handle h) { f->handle = h; }
+struct handle ofile_handle(const struct ofile *f) { return f->handle; }
 uint64_t ofile_size(const struct ofile *f) { return f->size; }
 void ofile_forget(struct ofile *f) { f->gone = true; }
 bool ofile_forgotten(const struct ofile *f) { return f->gone; }

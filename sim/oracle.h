@@ -37,6 +37,8 @@ struct oracle_counts oracle_counts(const struct oracle *o);
 struct ofile;
 struct ofile *ofile_new(struct oracle *o, const char *label); // empty, durable; freed with the oracle
 const char *ofile_label(const struct ofile *f);
+void ofile_found(struct ofile *f, struct handle h);           // which object it is
+struct handle ofile_handle(const struct ofile *f);
 uint64_t ofile_size(const struct ofile *f);                   // as it must be seen without a crash
 void ofile_forget(struct ofile *f);                           // it was lost or removed: nothing is expected of it any more
 bool ofile_forgotten(const struct ofile *f);
