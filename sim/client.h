@@ -90,6 +90,7 @@ struct fwrite { // a write or an append of random bytes
     bool toughness_known, append;
 };
 MUST_USE err co_write_at(struct client *c, struct ofile *of, struct mx_file *f, struct fwrite what);
+bool may_be_refused(struct client *c, struct ofile *of, const struct owrite *w); // though it was answered
 void co_read_at(struct client *c, struct ofile *of, struct mx_file *f, uint64_t off, uint32_t len);
 void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f);
 void co_look(struct client *c, struct ofile *of, struct handle h); // the size

@@ -32,7 +32,7 @@ struct ofile {
     uint64_t truncating, truncating_crash; // the truncate under way
     uint64_t size, low, high; // seen without a crash; limits after one
     uint32_t resizing;        // changes of size that are under way
-    bool size_uncertain, gone, unprotected;
+    bool size_uncertain, gone, unprotected, told_early;
     bool size_straddles; // a change of size that was under way at the last crash ended after it: what is seen need not be durable
 };
 struct oracle {
@@ -141,6 +141,12 @@ uint64_t ofile_size(const struct ofile *f) { return f->size; }
 void ofile_forget(struct ofile *f) { f->gone = true; }
 bool ofile_forgotten(const struct ofile *f) { return f->gone; }
 void ofile_unprotected(struct ofile *f) { f->unprotected = true; }
+void ofile_told_early(struct ofile *f) { f->told_early = true; }
+bool ofile_may_tell_late(struct ofile *f) {
+    bool may = f->told_early;
+    f->told_early = false;
+    return may;
+}
 bool ofile_size_known(const struct ofile *f) { return !f->size_uncertain; }
 
 static const uint8_t zeros[BLOCK_BYTES];

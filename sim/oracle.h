@@ -42,6 +42,8 @@ struct handle ofile_handle(const struct ofile *f);
 uint64_t ofile_size(const struct ofile *f);                   // as it must be seen without a crash
 void ofile_forget(struct ofile *f);                           // it was lost or removed: nothing is expected of it any more
 bool ofile_forgotten(const struct ofile *f);
+void ofile_told_early(struct ofile *f);                       // a write at toughness 0 was answered, and may yet be refused: fsync tells it once
+bool ofile_may_tell_late(struct ofile *f);                    // and is this that fsync?
 void ofile_unprotected(struct ofile *f);                      // no other IOM has a copy of what is not on disk
 bool ofile_size_known(const struct ofile *f);                 // no crash since it was seen
 

@@ -128,6 +128,13 @@ static void append_elsewhere(struct client *c, struct ofile *of, uint64_t at) {
     ofile_write_end(of, &w, true);
 }
 
+// Answered at toughness 0 before the parity's IOM has said that it has room: done or not.
+bool may_be_refused(struct client *c, struct ofile *of, const struct owrite *w) {
+    if (!w->fast || !c->w->o.fillers) return false;
+    ofile_told_early(of);
+    return true;
+}
+
 err co_write_at(struct client *c, struct ofile *of, struct mx_file *f, struct fwrite what) {
     struct mx_op op = {0};
     uint64_t at = what.off;
@@ -144,7 +151,7 @@ err co_write_at(struct client *c, struct ofile *of, struct mx_file *f, struct fw
     if (!e && at != what.off)
         append_elsewhere(c, of, at);
     else
-        ofile_write_end(of, &c->write, e == OK);
+        ofile_write_end(of, &c->write, e == OK && !may_be_refused(c, of, &c->write));
     write_over(c);
     LOG(client_env(c), TRACE_DEBUG, "client %u wrote %s [%llu, +%u): %s", c->n, ofile_label(of), (unsigned long long)at,
         what.len, err_text(e));
@@ -183,6 +190,7 @@ void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f) {
     c->fsync = NULL;
     c->under_way = NULL;
     if (e == ERR_IO && oracle_may_tell_eio(c->w->oracle)) return; // told once after a recovery
+    if (e == ERR_NOSPC && ofile_may_tell_late(of)) return;
     must(c, "an fsync", e);
 }
 

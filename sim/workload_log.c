@@ -88,7 +88,7 @@ static bool co_append(struct client *c) { // false: the log is full
         ofile_write_begin(l->of, &w);
         w.crash = crash;
         w.losses = losses;
-        ofile_write_end(l->of, &w, true);
+        ofile_write_end(l->of, &w, !may_be_refused(c, l->of, &w));
         took(c, &w, losses);
     }
     buf_unref(b);
