@@ -113,6 +113,7 @@ void co_pass_check(struct client *c);
 MUST_USE err co_log_prepare(struct client *c);
 void co_logger(struct client *c);
 void co_log_check(struct client *c);
+struct handle log_handle(const struct workload *w); // index 0: nobody has opened it yet
 
 // ---- files that fill the stores (workload_fill.c)
 MUST_USE err co_fill_prepare(struct client *c, uint32_t n);

@@ -16,7 +16,8 @@
 
 const char *const hazard_name[HAZARDS] = {"rot", "eio", "slow", "hang", "delay", "full", "clock"};
 
-// When the IOMs put a block together from its row in service, this becomes true: EIO of a bad block is a fault then.
+// When the IOMs put a block together from its row in service, this becomes true: EIO of a bad block is a fault then. Until then a truncate whose edge lies in a
+// bad block of data asks its member again and again and does not end: so data goes bad in files only that nobody cuts. Parity goes bad everywhere.
 static const bool row_repair_in_service = false;
 
 #define BAD_MAX 24u
@@ -68,6 +69,8 @@ struct hazards {
     struct bad bad[BAD_MAX];
     uint32_t bads;
     uint32_t slow[ARRAY_IOMS_MAX], hung[ARRAY_IOMS_MAX]; // how many slownesses, hangings there are now
+    bool (*uncut)(void *ctx, struct handle f);
+    void *uncut_ctx;
     uint64_t near_full_ns; // a store was near its end then
     bool near_full, over;
     struct hazard_counts counts;
@@ -130,6 +133,11 @@ struct hazards *hazards_create(uint64_t seed, uint32_t mask, struct array *a, st
 
 void hazards_destroy(struct hazards *z) { free(z); }
 
+void hazards_uncut(struct hazards *z, bool (*uncut)(void *ctx, struct handle f), void *ctx) {
+    z->uncut = uncut;
+    z->uncut_ctx = ctx;
+}
+
 bool hazards_may_stop(const struct hazards *z) { return has(z, HAZARD_SLOW) || has(z, HAZARD_HANG) || has(z, HAZARD_DELAY) || has(z, HAZARD_CLOCK); }
 
 struct hazard_counts hazards_counts(const struct hazards *z) { return z->counts; }
@@ -189,6 +197,10 @@ static bool row_is_good(const struct hazards *z, const struct atlas *t, uint32_t
     return true;
 }
 
+static bool may_spoil(const struct hazards *z, const struct atlas_place *p) {
+    return p->role == ROW_PARITY || row_repair_in_service || (z->uncut && z->uncut(z->uncut_ctx, p->h));
+}
+
 static void make_bad(struct hazards *z, const struct atlas_place *p, enum hazard how) {
     struct world_disk *d = world_disk_find(z->array->world, z->array->iom[p->iom].disk);
     z->bad[z->bads++] = (struct bad){.h = p->h, .seg = p->seg, .off = p->off, .at = p->at, .row = p->row, .iom = p->iom, .refused = how == HAZARD_EIO};
@@ -204,11 +216,11 @@ static void spoil(struct hazards *z, enum hazard how) {
     struct atlas t;
     look(z, &t);
     if (!t.fault[0]) forget_the_good(z, &t);
-    for (uint32_t tries = 0; tries < 20 && t.len && z->bads < BAD_MAX; tries++) {
+    for (uint32_t tries = 0; tries < 50 && t.len && z->bads < BAD_MAX; tries++) {
         uint32_t at = (uint32_t)below(z, t.len), first = at, end = at + 1;
         while (first > 0 && atlas_same_row(&t.place[first - 1], &t.place[at])) first--;
         while (end < t.len && atlas_same_row(&t.place[end], &t.place[at])) end++;
-        if (!row_is_good(z, &t, first, end)) continue;
+        if (!may_spoil(z, &t.place[at]) || !row_is_good(z, &t, first, end)) continue;
         make_bad(z, &t.place[at], how);
         break;
     }

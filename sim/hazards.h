@@ -33,6 +33,8 @@ void hazards_to_work(uint32_t mask, const struct array_options *a, struct worklo
 // After the array was made, before anything starts.
 struct hazards *hazards_create(uint64_t seed, uint32_t mask, struct array *a, struct oracle *o);
 void hazards_destroy(struct hazards *h);
+// Which files are never cut, but for their removal: see row_repair_in_service.
+void hazards_uncut(struct hazards *h, bool (*uncut)(void *ctx, struct handle f), void *ctx);
 bool hazards_may_stop(const struct hazards *h); // the array may stop though no IOM failed
 
 void hazards_begin(struct hazards *h);   // clients work from now on

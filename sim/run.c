@@ -356,6 +356,7 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     w.excuse = hazards ? hazards_excuse : NULL;
     w.excuse_ctx = r.hazards;
     r.work = workload_create(r.array, r.oracle, &w);
+    hazards_uncut(r.hazards, workload_uncut, r.work);
     bool ok = run_story(&r);
     struct oracle_counts c = oracle_counts(r.oracle);
     *result = (struct run_result){.failed = !ok || oracle_faults(r.oracle), .crashes = oracle_crashes(r.oracle), .events = world_events(r.world),

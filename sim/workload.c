@@ -331,6 +331,13 @@ void workload_check(struct workload *w) {
 bool workload_checked(const struct workload *w) { return w->checked == w->clients; }
 uint64_t workload_progress(const struct workload *w) { return w->progress; }
 
+bool workload_uncut(void *arg, struct handle h) {
+    const struct workload *w = arg;
+    for (uint32_t i = 0; i < SHARED_MAX; i++)
+        if (w->shared[i] && handle_eq(ofile_handle(w->shared[i]), h)) return true;
+    return w->log && handle_eq(log_handle(w), h);
+}
+
 // ---- MXs that die
 uint32_t workload_mxs(const struct workload *w) { return w->o.mxs; }
 

@@ -29,6 +29,7 @@ void workload_check(struct workload *w);         // starts the last look: every 
 bool workload_checked(const struct workload *w);
 void workload_destroy(struct workload *w);
 uint64_t workload_progress(const struct workload *w); // operations done: for "does it still move?"
+bool workload_uncut(void *w, struct handle h);   // a file that nobody truncates
 void workload_dump(const struct workload *w);    // on stderr: what each task is doing
 
 // An MX dies with all its clients in the midst of what they do; its successor is another session, and its clients go on.

@@ -35,6 +35,8 @@ err co_log_prepare(struct client *c) {
     return co_mx_fsyncdir(client_mx(c), &op, dir);
 }
 
+struct handle log_handle(const struct workload *w) { return ofile_handle(w->log->of); }
+
 static bool co_log_open(struct client *c) {
     struct attr a;
     if (c->ready) return true;
