@@ -16,7 +16,9 @@ says 'a size is expected' 2 "$MENDFS" up --dir "$DIR" --size lots
 says 'too small.*minimum' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 1M
 says 'free; choose a smaller --size' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 900T
 says 'not yet in this version' 2 "$MENDFS" up --dir "$DIR" --nfs 2049
-says 'not yet in this version' 2 "$MENDFS" scrub
+says 'not yet in this version' 2 "$MENDFS" export
+says 'there is no cluster' 2 "$MENDFS" scrub --dir "$TMP"
+says 'a size is expected' 2 "$MENDFS" scrub --dir "$TMP" --rate fast
 [ ! -e "$DIR/cluster.conf" ] || fail "an up that failed leaves a cluster"
 says 'not empty .* holds no cluster' 1 "$MENDFS" up --dir /usr --mount "$MNT"
 says 'there is no cluster' 1 "$MENDFS" start-iom 1 --dir "$TMP"
