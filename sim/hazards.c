@@ -1,6 +1,7 @@
 // Hazards, from their decision to what they excuse; see hazards.h.
 //
-// Bad blocks are chosen from the atlas: of a row of which every block is good, of settled blocks and of those of updates in flight alike. `bad` keeps which they
+// Bad blocks are chosen from the atlas: settled blocks of rows of which every block is good, whether an update of the row is in flight or not. Not the new blocks of
+// an update: until it is settled its block may be the only copy, when the other's memory went with a crash; so that would be a second failure. `bad` keeps which they
 // are, by what they are (object, segment, row, member), for recovery may note a block as lost at another place; one is forgotten when the atlas says that all is
 // good there again. So no row has two, and whatever is told of them is judged by the atlas, not by what was done.
 #include "sim/hazards.h"
@@ -94,11 +95,12 @@ bool hazards_of(const char *list, uint32_t *mask) {
     return true;
 }
 
-uint32_t hazards_decide(uint64_t seed, uint32_t asked) {
+uint32_t hazards_decide(uint64_t seed, uint32_t asked, bool iom_dies) {
     uint64_t dice = hash64(&seed, sizeof seed, 0x68617a61);
     if (asked != HAZARDS_BY_SEED) return asked;
     if (dice % 4) return 0;
-    return HAZARD_BIT(dice / 4 % HAZARDS) | (dice / 64 % 2 ? HAZARD_BIT(dice / 128 % HAZARDS) : 0);
+    uint32_t mask = HAZARD_BIT(dice / 4 % HAZARDS) | (dice / 64 % 2 ? HAZARD_BIT(dice / 128 % HAZARDS) : 0);
+    return iom_dies ? mask & ~HAZARD_BIT(HAZARD_FULL) : mask;
 }
 
 static bool has(const struct hazards *z, enum hazard k) { return z->mask & HAZARD_BIT(k); }
@@ -198,6 +200,7 @@ static bool row_is_good(const struct hazards *z, const struct atlas *t, uint32_t
 }
 
 static bool may_spoil(const struct hazards *z, const struct atlas_place *p) {
+    if (p->update) return false;
     return p->role == ROW_PARITY || row_repair_in_service || (z->uncut && z->uncut(z->uncut_ctx, p->h));
 }
 
@@ -207,7 +210,7 @@ static void make_bad(struct hazards *z, const struct atlas_place *p, enum hazard
     z->counts.injected[how]++;
     if (how == HAZARD_EIO) world_disk_break(d, p->at * BLOCK_BYTES, BLOCK_BYTES, DISK_READ);
     else world_disk_flip(d, p->at * BLOCK_BYTES + below(z, BLOCK_BYTES), (unsigned)below(z, 8));
-    tell(z, "%s: block %llu of IOM %u, %s%s of object %u/%llx segment %llu row %u", hazard_name[how], (unsigned long long)p->at, p->iom, p->update ? "in flight, " : "",
+    tell(z, "%s: block %llu of IOM %u, %s of object %u/%llx segment %llu row %u", hazard_name[how], (unsigned long long)p->at, p->iom,
          p->role == ROW_DATA ? "data" : "parity", p->h.starter, (unsigned long long)p->h.index, (unsigned long long)p->seg, p->row);
 }
 

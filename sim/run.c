@@ -399,7 +399,8 @@ static void run_create(struct run *r) {
     params_to_work(&r->p, &w);
     a.stand_ins = w.protected_only = o->faults >= RUN_FAULTS_AWAY;
     bool may = o->faults < RUN_FAULTS_AWAY || o->hazards != HAZARDS_BY_SEED; // beside a missing IOM a bad block is a second failure of its row
-    uint32_t hazards = may ? hazards_decide(o->seed, o->hazards) : 0;
+    bool cut = o->faults != RUN_FAULTS_NONE && o->faults != RUN_FAULTS_RESTART;
+    uint32_t hazards = may && !o->power_lie ? hazards_decide(o->seed, o->hazards, cut) : 0;
     hazards_to_array(hazards, &a);
     hazards_to_work(hazards, &a, &w);
     r->rounds = r->p.rounds;
@@ -412,6 +413,7 @@ static void run_create(struct run *r) {
     w.excuse = hazards ? hazards_excuse : NULL;
     w.excuse_ctx = r->hazards;
     r->work = workload_create(r->array, r->oracle, &w);
+    hazards_uncut(r->hazards, workload_uncut, r->work);
 }
 
 void sim_run(const struct run_options *o, struct run_result *result) {
