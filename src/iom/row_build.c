@@ -4,7 +4,7 @@
 // first. The versions stay: they are those of the contents. A block is on disk before the record names it, and the record before it counts as built.
 #include "iom/resolve.h"
 
-#define WORKERS 4u
+#define WORKERS 16u
 #define RETRY_NS MSEC(20)
 
 // ---- the walk -------------------------------------------------------------------------------------------------------
