@@ -61,7 +61,7 @@ expect_same "$TMP/f" "$MNT/f"
 index
 for n in 00010 00200 00400; do rots "block $n"; done
 dd if=/dev/urandom of="$MNT/r" bs=16K count=500 conv=fsync status=none &
-"$MENDFS" scrub --dir "$DIR" --background | grep -q 'all IOMs scrub' || fail "scrub in the background"
+"$MENDFS" scrub --dir "$DIR" --rate 256K --background | grep -q 'all IOMs scrub' || fail "scrub in the background"
 says ' 3 repaired, 0 not$' 0 "$MENDFS" scrub --dir "$DIR"
 wait $!
 live_down
