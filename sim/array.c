@@ -103,7 +103,7 @@ struct array *array_create(struct world *w, const struct array_options *o) {
     for (uint8_t b = 0; b < 16; b++) a->cluster[b] = (uint8_t)world_random(w);
     for (uint8_t n = 0; n < o->ioms; n++) {
         struct sim_iom *i = &a->iom[n];
-        *i = (struct sim_iom){.array = a, .n = n, .config = {.store = o->store, .rows = o->rows, .stand_ins = o->stand_ins, .ended = on_ended, .serving = on_serving, .ctx = i}};
+        *i = (struct sim_iom){.array = a, .n = n, .config = {.store = o->store, .rows = o->rows, .stand_ins = o->stand_ins, .disk_errors = o->disk_errors, .ended = on_ended, .serving = on_serving, .ctx = i}};
         snprintf(i->name, sizeof i->name, "iom%u", n);
         strcpy(i->config.listen, i->name);
         i->node = node_add(w, i->name);

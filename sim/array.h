@@ -39,6 +39,7 @@ struct array_options {
     uint64_t store_bytes;
     struct store_config store;
     struct rows_config rows;
+    uint32_t disk_errors; // iom_config's
     bool stand_ins;     // the array goes on with one missing
 };
 // The disks of an IOM, opened as it opens them, by any node; *journal NULL: there is none. co_store_open wants it in store_config.
