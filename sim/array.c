@@ -90,6 +90,7 @@ static void on_serving(void *ctx, bool on) {
     struct sim_iom *i = ctx;
     i->serving = on;
     if (on && i->array->on_serving) i->array->on_serving(i->array->ctx);
+    if (!on && i->array->on_stopped) i->array->on_stopped(i->array->ctx);
 }
 
 struct array *array_create(struct world *w, const struct array_options *o) {

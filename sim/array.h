@@ -24,7 +24,10 @@ struct array {
     bool mx_died;        // and left a session behind
     struct sim_iom iom[ARRAY_IOMS_MAX];
     void (*on_serving)(void *ctx); // an IOM begins to serve; may be NULL
+    void (*on_stopped)(void *ctx); // an IOM that served does so no more, and lives; may be NULL
     void *ctx;
+    bool (*known)(void *known_ctx, const char *sentence); // what an audit finds is what was done to the disks; NULL: nothing was
+    void *known_ctx;
 };
 // Which devices are power-protected. The IOMs believe what `protects` says; the disks are so unless `lies`.
 enum array_protects { ARRAY_PROTECTS_NONE, ARRAY_PROTECTS_JOURNAL, ARRAY_PROTECTS_STORE, ARRAY_PROTECTS_ALL };

@@ -8,7 +8,7 @@
 #define PRIVATE_BLOCKS 40u
 #define SHARED_MAX CLIENTS_MAX // files that a group of clients has in common
 
-enum client_kind { CLIENT_WRITER, CLIENT_NAMER, CLIENT_PASSER, CLIENT_LOGGER, CLIENT_BRAWLER };
+enum client_kind { CLIENT_WRITER, CLIENT_NAMER, CLIENT_PASSER, CLIENT_LOGGER, CLIENT_BRAWLER, CLIENT_FILLER };
 
 // What a folder's policies make of its files, as the client asked for it.
 struct policy {
@@ -31,6 +31,8 @@ struct client {
     uint64_t opened_crash;    // crashes when a brawler opened what it has
     bool own_toughness_known; // else the change of it may have been lost
     struct onames *names;
+    struct fill *fill;
+    uint64_t since_ns; // when the operation under way began
     // the operation under way, for when the MX dies
     struct ofile *under_way;
     struct owrite write;  // data: in the simulator's own memory
@@ -68,6 +70,11 @@ uint64_t below(struct workload *w, uint64_t n);
 struct env *client_env(struct client *c);
 struct mx *client_mx(struct client *c);
 void must(struct client *c, const char *what, err e); // an error here is a broken promise
+// Likewise, but for what a hazard excuses, of [off, off + len) of a file. begins says when the operation did.
+void begins(struct client *c);
+bool excused(struct client *c, err e, struct handle h, uint64_t off, uint64_t len);
+bool excused_full(struct client *c, err e); // of what needs room and no bytes of a file
+void must_io(struct client *c, const char *what, err e, struct handle h, uint64_t off, uint64_t len);
 void co_client_pause(struct client *c, uint64_t ns);
 
 // ---- files and their policies (workload_file.c)
@@ -84,6 +91,7 @@ struct fwrite { // a write or an append of random bytes
     bool toughness_known, append;
 };
 MUST_USE err co_write_at(struct client *c, struct ofile *of, struct mx_file *f, struct fwrite what);
+bool may_be_refused(struct client *c, struct ofile *of, const struct owrite *w); // though it was answered
 void co_read_at(struct client *c, struct ofile *of, struct mx_file *f, uint64_t off, uint32_t len);
 void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f);
 void co_look(struct client *c, struct ofile *of, struct handle h); // the size
@@ -106,6 +114,12 @@ void co_pass_check(struct client *c);
 MUST_USE err co_log_prepare(struct client *c);
 void co_logger(struct client *c);
 void co_log_check(struct client *c);
+struct handle log_handle(const struct workload *w); // index 0: nobody has opened it yet
+
+// ---- files that fill the stores (workload_fill.c)
+MUST_USE err co_fill_prepare(struct client *c, uint32_t n);
+void co_filler(struct client *c);
+void co_fill_check(struct client *c);
 
 // ---- everybody on the same names (workload_brawl.c)
 MUST_USE err co_brawl_prepare(struct client *c);

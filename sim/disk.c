@@ -44,6 +44,7 @@ struct world_disk {
     struct list waiting, active; // sim_io, both by number
     uint32_t active_len;
     bool hung;
+    uint32_t slow; // I/Os take so many times as long; 0: as ever
     bool power_protected;
     struct broken {
         uint64_t off_bytes, len_bytes;
@@ -440,10 +441,11 @@ static err io_complete(struct world_disk *d, struct sim_io *s) {
 
 static uint64_t io_time_ns(struct world_disk *d, const struct sim_io *s) {
     const struct world_options *o = &d->world->opt;
+    uint64_t times = MAX(d->slow, 1u);
     if (s->io->op == DISK_FLUSH)
-        return world_delay_ns(d->world, o->flush_min_ns, o->flush_max_ns, o->disk_spike_ppm, o->disk_spike_ns);
-    return world_delay_ns(d->world, o->disk_min_ns, o->disk_max_ns, o->disk_spike_ppm, o->disk_spike_ns) +
-           (s->len_bytes * o->disk_ns_per_kib >> 10);
+        return times * world_delay_ns(d->world, o->flush_min_ns, o->flush_max_ns, o->disk_spike_ppm, o->disk_spike_ns);
+    return times * (world_delay_ns(d->world, o->disk_min_ns, o->disk_max_ns, o->disk_spike_ppm, o->disk_spike_ns) +
+                    (s->len_bytes * o->disk_ns_per_kib >> 10));
 }
 
 static void disk_pump(struct world_disk *d) {
@@ -657,6 +659,18 @@ void world_disk_break(struct world_disk *d, uint64_t off_bytes, uint64_t len_byt
 }
 
 void world_disk_mend(struct world_disk *d) { d->broken_len = 0; }
+
+void world_disk_mend_range(struct world_disk *d, uint64_t off_bytes, uint64_t len_bytes) {
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < d->broken_len; i++) {
+        const struct broken *b = &d->broken[i];
+        bool within = b->off_bytes >= off_bytes && b->off_bytes + b->len_bytes <= off_bytes + len_bytes;
+        if (!within) d->broken[left++] = *b;
+    }
+    d->broken_len = left;
+}
+
+void world_disk_slow(struct world_disk *d, uint32_t times) { d->slow = times; }
 
 void world_disk_hang(struct world_disk *d, bool hung) {
     d->hung = hung;

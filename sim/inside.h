@@ -46,6 +46,7 @@ struct node {
     struct list conns, listeners;
     uint64_t line_free_ns; // its network line is busy until then
     uint64_t cut_to;       // bit i: nothing gets from here to node i
+    uint32_t slow_links;   // messages take so many times as long; 0: as ever
 };
 
 struct crash_plan {

@@ -1,6 +1,6 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
-//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--power-lie] [--trace] [--digest] [--ioms N]
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--hazards LIST|all|none] [--power-lie] [--trace] [--digest] [--ioms N]
 //                [--set NAME=VALUE,...]
 //     mendfs-sim --seed S ... --shrink [--seconds T] [--tries N]
 //
@@ -19,7 +19,7 @@
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
     fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--ioms N] [--trace]\n"
-                    "                  [--digest] [--power-lie] [--set NAME=VALUE,...]\n"
+                    "                  [--digest] [--power-lie] [--set NAME=VALUE,...] [--hazards LIST|all|none]\n"
                     "       mendfs-sim --seed S ... --shrink [--seconds T] [--tries N]\n"
                     "  none       no faults\n"
                     "  restart    clean stops of all\n"
@@ -28,6 +28,7 @@ static int usage(const char *why) {
                     "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n"
                     "  away       likewise, and the others go on without it; nothing acknowledged may be lost, no client is told of an error\n"
                     "  any        likewise, and while it is away or returns all lose their power, or another one does\n"
+                    "  --hazards: of rot, eio, slow, hang, delay, full, clock these and no others; else the seed decides (with away and any: none)\n"
                     "  --power-lie: the IOMs believe that their journals' disks are power-protected, and they are not; with crash-all some seeds must fail\n"
                     "  --set: what the seed would decide:\n");
     for (uint32_t n = 0; n < PARAMS; n++)
@@ -54,7 +55,7 @@ static bool set_possible(const struct run_options *o) {
     return params_possible(&p);
 }
 
-struct totals { uint64_t seeds, failed, crashes, events, ops, uncertain, rolled_back; };
+struct totals { uint64_t seeds, failed, crashes, events, ops, uncertain, rolled_back; struct hazard_counts hazards; };
 
 static void run_one(const struct run_options *o, bool digest, struct totals *t) {
     struct run_result r;
@@ -66,17 +67,26 @@ static void run_one(const struct run_options *o, bool digest, struct totals *t) 
     t->ops += r.ops;
     t->uncertain += r.uncertain_blocks;
     t->rolled_back += r.rolled_back;
+    for (uint32_t i = 0; i < HAZARDS; i++) t->hazards.injected[i] += r.hazards.injected[i];
+    t->hazards.told_eio += r.hazards.told_eio;
+    t->hazards.told_nospc += r.hazards.told_nospc;
     if (!r.failed) return;
     t->failed++;
     printf("seed %llu (--faults %s) failed: %s\n", (unsigned long long)o->seed, run_faults_name(o->faults), r.why);
     fflush(stdout);
 }
 
+static void print_hazards(const struct hazard_counts *c) {
+    printf("; injected:");
+    for (uint32_t i = 0; i < HAZARDS; i++) printf("%s %llu %s", i ? "," : "", (unsigned long long)c->injected[i], hazard_name[i]);
+    printf("; told: %llu EIO, %llu ENOSPC\n", (unsigned long long)c->told_eio, (unsigned long long)c->told_nospc);
+}
+
 int main(int argc, char **argv) {
     static const struct option longs[] = {{"seed", 1, 0, 's'}, {"seeds", 1, 0, 'n'}, {"seconds", 1, 0, 't'}, {"faults", 1, 0, 'f'},
                                           {"ioms", 1, 0, 'i'}, {"trace", 0, 0, 'v'}, {"digest", 0, 0, 'd'}, {"strict", 0, 0, 'x'}, {"power-lie", 0, 0, 'p'},
-                                          {"set", 1, 0, 'w'}, {"shrink", 0, 0, 'k'}, {"tries", 1, 0, 'y'}, {"help", 0, 0, 'h'}, {0}};
-    struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL};
+                                          {"hazards", 1, 0, 'z'}, {"set", 1, 0, 'w'}, {"shrink", 0, 0, 'k'}, {"tries", 1, 0, 'y'}, {"help", 0, 0, 'h'}, {0}};
+    struct run_options o = {.seed = 0, .faults = RUN_FAULTS_CRASH_ALL, .hazards = HAZARDS_BY_SEED};
     uint64_t seeds = 1, seconds = 0, ioms = 0, tries = UINT64_MAX;
     bool have_seed = false, digest = false, shrink = false;
     struct totals t = {0};
@@ -89,6 +99,7 @@ int main(int argc, char **argv) {
         case 't': if (!number(optarg, &seconds)) return usage("--seconds takes a number"); break;
         case 'i': if (!number(optarg, &ioms) || ioms < 1 || ioms > 8) return usage("--ioms takes a number from 1 to 8"); break;
         case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart, crash-all, kill-all, one, away or any"); break;
+        case 'z': if (!hazards_of(optarg, &o.hazards)) return usage("--hazards takes rot,eio,slow,hang,delay,full,clock or some of them, all, or none"); break;
         case 'v': o.trace = true; break;
         case 'd': digest = true; break;
         case 'x': o.strict = true; break;
@@ -105,8 +116,9 @@ int main(int argc, char **argv) {
     if (shrink) return shrink_main(&o, seconds ? seconds : 60, tries);
     uint64_t end = seconds ? wall_seconds() + seconds : UINT64_MAX;
     for (uint64_t n = 0; n < seeds && wall_seconds() < end; n++, o.seed++) run_one(&o, digest, &t);
-    printf("%llu operations, %llu events, %llu crashes of the array, %llu blocks uncertain after them, %llu found older than the newest\n", (unsigned long long)t.ops,
+    printf("%llu operations, %llu events, %llu crashes of the array, %llu blocks uncertain after them, %llu found older than the newest", (unsigned long long)t.ops,
            (unsigned long long)t.events, (unsigned long long)t.crashes, (unsigned long long)t.uncertain, (unsigned long long)t.rolled_back);
+    print_hazards(&t.hazards);
     printf("%llu seeds, %llu failed\n", (unsigned long long)t.seeds, (unsigned long long)t.failed);
     return t.failed != 0;
 }

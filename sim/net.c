@@ -118,6 +118,11 @@ static void packet_free(struct world *w, struct packet *k) {
     list_push_front(&w->idle_packets, &k->node);
 }
 
+static uint64_t pipe_slow(const struct pipe *p) {
+    const struct node *from = pipe_from(p), *to = pipe_to(p);
+    return MAX(1u, MAX(from ? from->slow_links : 0, to ? to->slow_links : 0));
+}
+
 static void pipe_push(struct pipe *p, struct packet *k, uint64_t later_ns) {
     struct world *w = p->wire->world;
     const struct world_options *o = &w->opt;
@@ -126,7 +131,7 @@ static void pipe_push(struct pipe *p, struct packet *k, uint64_t later_ns) {
     if (from) {
         out_ns = from->line_free_ns = MAX(from->line_free_ns, w->now_ns) + (k->bytes * o->net_ns_per_kib >> 10);
     }
-    out_ns += later_ns + world_delay_ns(w, o->net_min_ns, o->net_max_ns, o->net_spike_ppm, o->net_spike_ns);
+    out_ns += later_ns + pipe_slow(p) * world_delay_ns(w, o->net_min_ns, o->net_max_ns, o->net_spike_ppm, o->net_spike_ns);
     k->arrive_ns = p->last_ns = MAX(out_ns, p->last_ns);
     p->queued_bytes += k->bytes;
     bool first = list_empty(&p->packets);
@@ -585,6 +590,8 @@ void world_heal_all(struct world *w) {
         for (uint32_t j = 0; j < w->nodes_len; j++) heal_direction(w->nodes[i], w->nodes[j]);
     world_net_changed(w);
 }
+
+void node_slow_links(struct node *n, uint32_t times) { n->slow_links = times; }
 
 void world_isolate(struct node *n) {
     for (uint32_t i = 0; i < n->world->nodes_len; i++)

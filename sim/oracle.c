@@ -27,11 +27,12 @@ struct ofile {
     struct oracle *oracle;
     struct ofile *next;
     char label[64];
+    struct handle handle;
     struct oblock block[ORACLE_FILE_BLOCKS];
     uint64_t truncating, truncating_crash; // the truncate under way
     uint64_t size, low, high; // seen without a crash; limits after one
     uint32_t resizing;        // changes of size that are under way
-    bool size_uncertain, gone, unprotected, fast; // fast: it has been written at toughness 0
+    bool size_uncertain, gone, unprotected, told_early, fast; // fast: it has been written at toughness 0
     bool size_straddles; // a change of size that was under way at the last crash ended after it: what is seen need not be durable
 };
 struct oracle {
@@ -135,10 +136,18 @@ struct ofile *ofile_new(struct oracle *o, const char *label) {
 }
 
 const char *ofile_label(const struct ofile *f) { return f->label; }
+void ofile_found(struct ofile *f, struct handle h) { f->handle = h; }
+struct handle ofile_handle(const struct ofile *f) { return f->handle; }
 uint64_t ofile_size(const struct ofile *f) { return f->size; }
 void ofile_forget(struct ofile *f) { f->gone = true; }
 bool ofile_forgotten(const struct ofile *f) { return f->gone; }
 void ofile_unprotected(struct ofile *f) { f->unprotected = true; }
+void ofile_told_early(struct ofile *f) { f->told_early = true; }
+bool ofile_may_tell_late(struct ofile *f) {
+    bool may = f->told_early;
+    f->told_early = false;
+    return may;
+}
 bool ofile_size_known(const struct ofile *f) { return !f->size_uncertain; }
 
 static const uint8_t zeros[BLOCK_BYTES];

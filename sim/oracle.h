@@ -37,10 +37,14 @@ struct oracle_counts oracle_counts(const struct oracle *o);
 struct ofile;
 struct ofile *ofile_new(struct oracle *o, const char *label); // empty, durable; freed with the oracle
 const char *ofile_label(const struct ofile *f);
+void ofile_found(struct ofile *f, struct handle h);           // which object it is
+struct handle ofile_handle(const struct ofile *f);
 uint64_t ofile_size(const struct ofile *f);                   // as it must be seen without a crash
 void ofile_forget(struct ofile *f);                           // it was lost or removed: nothing is expected of it any more
 bool ofile_forgotten(const struct ofile *f);
 bool ofile_may_tell_eio(const struct ofile *f);               // likewise, or it was careless and one IOM failed
+void ofile_told_early(struct ofile *f);                       // a write at toughness 0 was answered, and may yet be refused: fsync tells it once
+bool ofile_may_tell_late(struct ofile *f);                    // and is this that fsync?
 void ofile_unprotected(struct ofile *f);                      // no other IOM has a copy of what is not on disk
 bool ofile_size_known(const struct ofile *f);                 // no crash since it was seen
 

@@ -12,6 +12,7 @@
 #include "sim/run.h"
 
 #include "sim/audit.h"
+#include "sim/hazards.h"
 #include "sim/params.h"
 #include "sim/workload.h"
 
@@ -42,6 +43,7 @@ struct run {
     struct array *array;
     struct oracle *oracle;
     struct workload *work;
+    struct hazards *hazards;
     uint64_t rounds;             // faults still to come
     uint64_t again;              // in the recovery from the present one
     uint64_t cut_in;             // power cut of all IOMs at the cut_in-th I/O from now on; 0: none planned
@@ -111,10 +113,18 @@ static void one_fails(struct run *r) {
     else array_iom_dies(r->victim, r->failure == FAIL_POWER);
 }
 
-// The old epoch is over for everybody: an IOM serves only when all have done their recovery.
+// But the one that failed: standing still, it does not know that it serves no more.
+static uint32_t serving(const struct run *r) {
+    const struct array *a = r->array;
+    uint32_t n = 0;
+    for (uint8_t i = 0; i < a->ioms; i++) n += a->iom[i].serving && (&a->iom[i] != r->victim || r->o->faults < RUN_FAULTS_AWAY);
+    return n;
+}
+
+// The old epoch is over for everybody: an IOM serves only when all have done their recovery. The first one to serve is the first of a new epoch.
 static void on_serving(void *ctx) {
     struct run *r = ctx;
-    if (!r->told_due) return;
+    if (!r->told_due || serving(r) > 1) return;
     r->told_due = false;
     if (r->o->faults < RUN_FAULTS_AWAY) oracle_recovery(r->oracle);
     (r->o->strict || r->o->faults >= RUN_FAULTS_AWAY ? oracle_failure : oracle_crash)(r->oracle);
@@ -126,9 +136,16 @@ static void keep_count(struct run *r) {
     if (r->work) r->result->ops = workload_progress(r->work);
 }
 
+// Nobody died: what is held goes to disk, and the array comes back with all of it.
+static void on_stopped(void *ctx) {
+    struct run *r = ctx;
+    if (hazards_may_stop(r->hazards)) oracle_recovery(r->oracle);
+}
+
 static void on_io(void *ctx, const struct world_io *io) {
     struct run *r = ctx;
     keep_count(r);
+    if (r->hazards) hazards_on_io(r->hazards, io);
     if (!r->cut_in || io->moment != r->cut_at || (r->victim_io && io->node != r->victim->node) || --r->cut_in) return;
     if (r->victim) one_fails(r);
     else all_lost(r);
@@ -148,6 +165,11 @@ static bool once_more(struct run *r) {
     return true;
 }
 
+static void start_again(struct run *r) {
+    hazards_at_rest(r->hazards);
+    array_start(r->array);
+}
+
 // Cuts the power of all IOMs at the k-th I/O from now on, and perhaps again and again while they recover.
 static bool crash_round(struct run *r) {
     plan_cut(r, 1 + world_random_below(r->world, 400));
@@ -157,12 +179,12 @@ static bool crash_round(struct run *r) {
         r->cut_in = 0;
         return true;
     }
-    array_start(r->array);
+    start_again(r);
     while (once_more(r)) {
         plan_cut(r, 1 + world_random_below(r->world, 60));
         if (!run_while(r, "recovery", recovering_uncut)) return false;
         if (r->cut_in) break; // it recovered before the cut came
-        array_start(r->array);
+        start_again(r);
     }
     r->cut_in = 0;
     return run_while(r, "recovery", not_serving);
@@ -217,7 +239,7 @@ static void victim_comes_back(struct run *r) {
     tell(r, "it comes back");
     if (r->failure == FAIL_PAUSE) node_resume(r->victim->node);
     else if (r->failure == FAIL_LINK) world_heal_all(w);
-    else array_start(r->array);
+    else start_again(r);
     if (!dead) world_run_until(w, world_now_ns(w) + SEC(3)); // by then a stop that is on its way has come
 }
 
@@ -312,7 +334,7 @@ static bool restart_round(struct run *r) {
     array_ask_stop(r->array);
     if (!run_while(r, "a clean stop", not_over)) return false;
     array_off(r->array);
-    array_start(r->array);
+    start_again(r);
     return run_while(r, "recovery after a clean stop", not_serving);
 }
 
@@ -325,23 +347,38 @@ static bool fault_rounds(struct run *r) {
     return true;
 }
 
+// A stop that is on its way comes, and then all serve.
+static bool hazards_are_over(struct run *r) {
+    hazards_end(r->hazards);
+    if (!hazards_may_stop(r->hazards)) return true;
+    world_run_until(r->world, world_now_ns(r->world) + SEC(5));
+    return run_while(r, "recovery after the hazards", not_serving);
+}
+
 static bool run_story(struct run *r) {
     array_start(r->array);
     workload_start(r->work);
     if (!run_while(r, "the first start", not_serving)) return false;
     if (!run_while(r, "what the run begins with", preparing)) return false;
     if (r->mx_deaths) mx_next(r);
+    hazards_begin(r->hazards);
     if (!fault_rounds(r)) return false;
     if (!run_while(r, "the end of the clients' work", working)) return false;
     r->mx_deaths = 0;
     if (!run_while(r, "the return of the MX", mx_away)) return false;
+    if (!hazards_are_over(r)) return false;
     workload_check(r->work);
     if (!run_while(r, "the last look", checking)) return false;
+    hazards_before_audit(r->hazards);
     if (!audit_rows(r->array, r->oracle)) return false;
+    hazards_after_audit(r->hazards, "the verification of all rows");
     array_ask_stop(r->array);
     if (!run_while(r, "the last clean stop", not_over)) return false;
     array_off(r->array);
-    return audit_stores(r->array, r->oracle);
+    hazards_before_audit(r->hazards);
+    if (!audit_stores(r->array, r->oracle)) return false;
+    hazards_after_audit(r->hazards, "the check of the stores");
+    return !oracle_faults(r->oracle);
 }
 
 static void run_create(struct run *r) {
@@ -361,12 +398,22 @@ static void run_create(struct run *r) {
     params_to_array(&r->p, o->power_lie, &a);
     params_to_work(&r->p, &w);
     a.stand_ins = w.protected_only = o->faults >= RUN_FAULTS_AWAY;
+    bool may = o->faults < RUN_FAULTS_AWAY || o->hazards != HAZARDS_BY_SEED; // beside a missing IOM a bad block is a second failure of its row
+    bool cut = o->faults != RUN_FAULTS_NONE && o->faults != RUN_FAULTS_RESTART;
+    uint32_t hazards = may && !o->power_lie ? hazards_decide(o->seed, o->hazards, cut) : 0;
+    hazards_to_array(hazards, &a);
+    hazards_to_work(hazards, &a, &w);
     r->rounds = r->p.rounds;
     r->mx_deaths = r->p.mx_deaths;
     r->array = array_create(r->world, &a);
     r->array->on_serving = on_serving;
+    r->array->on_stopped = on_stopped;
     r->array->ctx = r;
+    r->hazards = hazards_create(o->seed, hazards, r->array, r->oracle);
+    w.excuse = hazards ? hazards_excuse : NULL;
+    w.excuse_ctx = r->hazards;
     r->work = workload_create(r->array, r->oracle, &w);
+    hazards_uncut(r->hazards, workload_uncut, r->work);
 }
 
 void sim_run(const struct run_options *o, struct run_result *result) {
@@ -381,9 +428,11 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     result->uncertain_blocks = c.uncertain_blocks;
     result->rolled_back = c.rolled_back;
     result->digest = world_digest(r.world);
+    result->hazards = hazards_counts(r.hazards);
     memcpy(result->why, oracle_first_fault(r.oracle), sizeof result->why);
     workload_destroy(r.work);
     world_destroy(r.world);
+    hazards_destroy(r.hazards);
     array_destroy(r.array);
     oracle_destroy(r.oracle);
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #define QUIET_NS SEC(3) // by then what a dead MX asked for has been done, or never will be
+#define LATE_QUIET_NS SEC(60) // the same where disks hang and links are late
 
 uint64_t below(struct workload *w, uint64_t n) { return world_random_below(w->array->world, n); }
 struct env *client_env(struct client *c) { return node_env(c->w->mx[c->mx].node); }
@@ -17,6 +18,19 @@ struct mx *client_mx(struct client *c) { return c->w->mx[c->mx].mx; }
 
 void must(struct client *c, const char *what, err e) {
     if (e) oracle_fault(c->w->oracle, "client %u: %s failed: %s", c->n, what, err_text(e));
+}
+
+void begins(struct client *c) { c->since_ns = world_now_ns(c->w->array->world); }
+
+bool excused(struct client *c, err e, struct handle h, uint64_t off, uint64_t len) {
+    const struct workload_options *o = &c->w->o;
+    return e && o->excuse && o->excuse(o->excuse_ctx, e, h, off, len, c->since_ns);
+}
+
+bool excused_full(struct client *c, err e) { return e == ERR_NOSPC && excused(c, e, (struct handle){0}, 0, 0); }
+
+void must_io(struct client *c, const char *what, err e, struct handle h, uint64_t off, uint64_t len) {
+    if (e && !excused(c, e, h, off, len)) must(c, what, e);
 }
 
 void co_client_pause(struct client *c, uint64_t ns) { co_sleep_until(client_env(c), env_now_ns(client_env(c)) + ns, "sim: client's pause"); }
@@ -53,8 +67,9 @@ static void co_change_toughness(struct client *c) {
     char value[2] = {(char)('0' + below(c->w, 3)), 0};
     uint64_t losses = oracle_losses(c->w->oracle);
     c->own_toughness_known = false;
+    begins(c);
     err e = co_mx_setxattr(client_mx(c), &op, c->own_h, "user.mendfs.toughness", value, 1, 0);
-    must(c, "setting the toughness", e);
+    if (!excused_full(c, e)) must(c, "setting the toughness", e);
     c->own_toughness = (uint8_t)(value[0] - '0');
     co_fsync_file(c, c->own, c->own_f);
     c->own_toughness_known = !e && losses == oracle_losses(c->w->oracle);
@@ -118,7 +133,9 @@ static bool co_writer_ready(struct client *c) {
         c->own_toughness_known = true;
         if (c->w->own_policy[c->n].set && c->w->own_policy[c->n].protection == PROT_NONE) ofile_unprotected(c->own);
     }
+    ofile_found(c->shared, c->shared_h);
     if (co_file_find(c, name, 0, &c->own_h, &c->own_f, &a)) return false;
+    ofile_found(c->own, c->own_h);
     return co_mx_open(client_mx(c), &op, c->own_h, MX_O_SYNC, &c->own_sync_f, &a) == OK;
 }
 
@@ -150,6 +167,7 @@ static void co_work(struct client *c) {
     case CLIENT_PASSER: co_passer(c); break;
     case CLIENT_LOGGER: co_logger(c); break;
     case CLIENT_BRAWLER: co_brawler(c); break;
+    case CLIENT_FILLER: co_filler(c); break;
     }
 }
 
@@ -170,6 +188,7 @@ static void co_final_look(struct client *c) {
     case CLIENT_PASSER: co_pass_check(c); break;
     case CLIENT_LOGGER: co_log_check(c); break;
     case CLIENT_BRAWLER: co_brawl_check(c); break;
+    case CLIENT_FILLER: co_fill_check(c); break;
     }
 }
 
@@ -235,6 +254,7 @@ static err co_prepare_client(struct client *c, struct client *of) {
     case CLIENT_PASSER: return c->w->passed[of->group] ? OK : co_pass_prepare(c, of->group);
     case CLIENT_LOGGER: return c->w->log ? OK : co_log_prepare(c);
     case CLIENT_BRAWLER: return handle_valid(c->w->arena) && c->w->arena.index ? OK : co_brawl_prepare(c);
+    case CLIENT_FILLER: return co_fill_prepare(c, of->n);
     }
     return OK;
 }
@@ -272,7 +292,7 @@ static void client_add(struct workload *w, enum client_kind kind, uint32_t group
 
 struct workload *workload_create(struct array *a, struct oracle *o, const struct workload_options *opt) {
     struct workload *w = calloc(1, sizeof *w);
-    ASSERT(w && opt->writers + opt->namers + 2 * opt->passers + opt->loggers + opt->brawlers <= CLIENTS_MAX && opt->mxs <= ARRAY_MX_MAX);
+    ASSERT(w && opt->writers + opt->namers + 2 * opt->passers + opt->loggers + opt->brawlers + opt->fillers <= CLIENTS_MAX && opt->mxs <= ARRAY_MX_MAX);
     w->array = a;
     w->oracle = o;
     w->o = *opt;
@@ -281,6 +301,7 @@ struct workload *workload_create(struct array *a, struct oracle *o, const struct
     for (uint32_t i = 0; i < 2 * opt->passers; i++) client_add(w, CLIENT_PASSER, i / 2);
     for (uint32_t i = 0; i < opt->loggers; i++) client_add(w, CLIENT_LOGGER, 0);
     for (uint32_t i = 0; i < opt->brawlers; i++) client_add(w, CLIENT_BRAWLER, 0);
+    for (uint32_t i = 0; i < opt->fillers; i++) client_add(w, CLIENT_FILLER, 0);
     for (uint32_t i = 0; i < opt->mxs; i++) {
         char name[16];
         snprintf(name, sizeof name, "mx%u", i);
@@ -310,6 +331,13 @@ void workload_check(struct workload *w) {
 bool workload_checked(const struct workload *w) { return w->checked == w->clients; }
 uint64_t workload_progress(const struct workload *w) { return w->progress; }
 
+bool workload_uncut(void *arg, struct handle h) {
+    const struct workload *w = arg;
+    for (uint32_t i = 0; i < SHARED_MAX; i++)
+        if (w->shared[i] && handle_eq(ofile_handle(w->shared[i]), h)) return true;
+    return w->log && handle_eq(log_handle(w), h);
+}
+
 // ---- MXs that die
 uint32_t workload_mxs(const struct workload *w) { return w->o.mxs; }
 
@@ -322,7 +350,7 @@ void workload_mx_dies(struct workload *w, uint32_t mx) {
         struct client *c = &w->client[i];
         if (c->mx != mx) continue;
         client_died(c);
-        c->quiet_ns = world_now_ns(w->array->world) + QUIET_NS;
+        c->quiet_ns = world_now_ns(w->array->world) + (w->o.late ? LATE_QUIET_NS : QUIET_NS);
     }
 }
 
@@ -346,6 +374,7 @@ void workload_dump(const struct workload *w) {
 void workload_destroy(struct workload *w) {
     for (uint32_t i = 0; i < w->clients; i++) {
         free(w->client[i].names);
+        free(w->client[i].fill);
         if (w->client[i].writes) free((void *)(uintptr_t)w->client[i].write.data);
         free(w->client[i].fsync);
     }

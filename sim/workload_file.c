@@ -129,6 +129,13 @@ static void append_elsewhere(struct client *c, struct ofile *of, uint64_t at) {
     ofile_write_end(of, &w, true);
 }
 
+// Answered at toughness 0 before the parity's IOM has said that it has room: done or not.
+bool may_be_refused(struct client *c, struct ofile *of, const struct owrite *w) {
+    if (!w->fast || !c->w->o.fillers) return false;
+    ofile_told_early(of);
+    return true;
+}
+
 err co_write_at(struct client *c, struct ofile *of, struct mx_file *f, struct fwrite what) {
     struct mx_op op = {0};
     uint64_t at = what.off;
@@ -139,16 +146,17 @@ err co_write_at(struct client *c, struct ofile *of, struct mx_file *f, struct fw
         what.toughness_known ? "" : "?", (unsigned long long)(what.off / BLOCK_BYTES),
         (unsigned long long)(what.off % BLOCK_BYTES));
     write_begin(c, of, &what, b->data);
+    begins(c);
     err e = what.append ? co_mx_append(client_mx(c), &op, f, (struct slice){b, 0, what.len}, &at)
                         : co_mx_write(client_mx(c), &op, f, at, (struct slice){b, 0, what.len});
     if (!e && at != what.off)
         append_elsewhere(c, of, at);
     else
-        ofile_write_end(of, &c->write, e == OK);
+        ofile_write_end(of, &c->write, e == OK && !may_be_refused(c, of, &c->write));
     write_over(c);
     LOG(client_env(c), TRACE_DEBUG, "client %u wrote %s [%llu, +%u): %s", c->n, ofile_label(of), (unsigned long long)at,
         what.len, err_text(e));
-    must(c, "a write", e);
+    must_io(c, "a write", e, ofile_handle(of), what.off, what.len);
     buf_unref(b);
     return e;
 }
@@ -163,13 +171,14 @@ void co_truncate_file(struct client *c, struct ofile *of, struct handle h, uint6
     c->under_way = of;
     c->truncates = true;
     c->truncate_to = size;
+    begins(c);
     err e = co_mx_setattr(client_mx(c), &op, h, &s, &a);
     c->under_way = NULL;
     c->truncates = false;
     LOG(client_env(c), TRACE_DEBUG, "client %u truncated %s to %llu: %s", c->n, ofile_label(of),
         (unsigned long long)size, err_text(e));
     ofile_truncate_end(of, size, e == OK);
-    must(c, "a truncate", e);
+    if (e != ERR_IO || !excused(c, e, ofile_handle(of), size, UINT64_MAX - size - BLOCK_BYTES)) must(c, "a truncate", e);
 }
 
 void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f) {
@@ -182,6 +191,7 @@ void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f) {
     c->fsync = NULL;
     c->under_way = NULL;
     if (e == ERR_IO && ofile_may_tell_eio(of)) return; // told once after a recovery
+    if (e == ERR_NOSPC && ofile_may_tell_late(of)) return;
     must(c, "an fsync", e);
 }
 
@@ -213,7 +223,7 @@ void co_read_at(struct client *c, struct ofile *of, struct mx_file *f, uint64_t 
         losses = oracle_losses(c->w->oracle);
         e = co_mx_read(client_mx(c), &op, f, off, len, p, &got);
     } while (!e && losses != oracle_losses(c->w->oracle));
-    must(c, "a read", e);
+    must_io(c, "a read", e, ofile_handle(of), off, len);
     LOG(client_env(c), TRACE_DEBUG, "client %u read %s [%llu, +%u) got %u, begins %02x%02x%02x%02x: %s", c->n,
         ofile_label(of), (unsigned long long)off, len, got, p[0], p[1], p[2], p[3], err_text(e));
     if (!e) ofile_read(of, off, len, got, p);

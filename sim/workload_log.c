@@ -35,11 +35,14 @@ err co_log_prepare(struct client *c) {
     return co_mx_fsyncdir(client_mx(c), &op, dir);
 }
 
+struct handle log_handle(const struct workload *w) { return ofile_handle(w->log->of); }
+
 static bool co_log_open(struct client *c) {
     struct attr a;
     if (c->ready) return true;
     err e = co_file_find(c, "log", 0, &c->own_h, &c->own_f, &a);
     must(c, "opening the log", e);
+    if (!e) ofile_found(c->w->log->of, c->own_h);
     return c->ready = !e;
 }
 
@@ -47,7 +50,7 @@ static bool co_log_open(struct client *c) {
 static bool of_this_epoch(struct client *c, uint64_t losses) {
     struct array *a = c->w->array;
     return losses == oracle_losses(c->w->oracle) ||
-           (world_now_ns(a->world) > a->started_ns + STRADDLE_NS && world_options(a->world)->net_spike_ppm == 0);
+           (!c->w->o.late && world_now_ns(a->world) > a->started_ns + STRADDLE_NS && world_options(a->world)->net_spike_ppm == 0);
 }
 
 static void took(struct client *c, struct owrite *w, uint64_t losses) {
@@ -72,10 +75,12 @@ static bool co_append(struct client *c) { // false: the log is full
         uint64_t v = world_random(c->w->array->world);
         memcpy(b->data + i, &v, 8);
     }
+    begins(c);
     err e = co_mx_append(client_mx(c), &op, c->own_f, (struct slice){b, 0, len}, &at);
     LOG(client_env(c), TRACE_DEBUG, "client %u appended [%llu, +%u): %s", c->n, (unsigned long long)at, len,
         err_text(e));
-    must(c, "an append", e);
+    bool sorry = excused(c, e, c->own_h, 0, UINT64_MAX / 2); // where it was to go is not known
+    if (!sorry) must(c, "an append", e);
     bool fits = at + len <= ORACLE_FILE_BLOCKS * (uint64_t)BLOCK_BYTES;
     if (!e && at % BLOCK_BYTES)
         oracle_fault(c->w->oracle, "an append of whole blocks went to %llu", (unsigned long long)at);
@@ -85,11 +90,11 @@ static bool co_append(struct client *c) { // false: the log is full
         ofile_write_begin(l->of, &w);
         w.crash = crash;
         w.losses = losses;
-        ofile_write_end(l->of, &w, true);
+        ofile_write_end(l->of, &w, !may_be_refused(c, l->of, &w));
         took(c, &w, losses);
     }
     buf_unref(b);
-    return fits && !e;
+    return sorry || (fits && !e);
 }
 
 // One block that has been appended since the last crash, so that nobody writes there now.
@@ -104,7 +109,7 @@ static void co_read_logged(struct client *c) {
     struct attr a;
     err e = co_mx_getattr(client_mx(c), &op, c->own_h, &a); // another MX may have made it longer
     if (!e) e = co_mx_read(client_mx(c), &op, c->own_f, b * BLOCK_BYTES, BLOCK_BYTES, data, &got);
-    must(c, "a read of the log", e);
+    must_io(c, "a read of the log", e, c->own_h, b * BLOCK_BYTES, BLOCK_BYTES);
     if (e || losses != oracle_losses(c->w->oracle)) return;
     if (got != BLOCK_BYTES)
         oracle_fault(c->w->oracle, "client %u: %u bytes of block %llu of the log, which was appended", c->n, got,
@@ -140,7 +145,8 @@ void co_log_check(struct client *c) {
     for (uint64_t b = 0; b < MIN(a.size / BLOCK_BYTES, (uint64_t)ORACLE_FILE_BLOCKS) && !e; b++) {
         uint32_t got;
         e = co_mx_read(client_mx(c), &op, c->own_f, b * BLOCK_BYTES, BLOCK_BYTES, data, &got);
-        must(c, "a read of the log", e);
+        must_io(c, "a read of the log", e, c->own_h, b * BLOCK_BYTES, BLOCK_BYTES);
         if (!e && l->ever[b]) ofile_read_block(l->of, b, data);
+        e = OK;
     }
 }

@@ -39,6 +39,7 @@ static bool co_open_passed(struct client *c) {
         must(c, "opening a file that was closed by another", e);
         if (e) return false;
         c->ready = true;
+        ofile_found(c->own, c->own_h);
     } while (losses != oracle_losses(c->w->oracle));
     LOG(client_env(c), TRACE_DEBUG, "client %u opened %s: %llu bytes", c->n, name, (unsigned long long)a.size);
     ofile_stat(c->own, a.size);

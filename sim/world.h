@@ -171,7 +171,9 @@ void world_disk_flip(struct world_disk *d, uint64_t off_bytes, unsigned bit); //
 // is any mix of old and new sectors.
 void world_disk_break(struct world_disk *d, uint64_t off_bytes, uint64_t len_bytes, enum disk_op op);
 void world_disk_mend(struct world_disk *d);
+void world_disk_mend_range(struct world_disk *d, uint64_t off_bytes, uint64_t len_bytes); // only what was broken within it
 void world_disk_hang(struct world_disk *d, bool hung); // nothing completes while hung
+void world_disk_slow(struct world_disk *d, uint32_t times); // I/Os that begin from now on take so many times as long; 1: as ever
 // It keeps every completed write over a power cut, whether flushed or not (whatever the node believes: that is
 // disk_open_args). Set while nothing on it is volatile.
 void world_disk_protect(struct world_disk *d, bool power_protected);
@@ -184,6 +186,7 @@ void world_disk_image(struct world_disk *from, struct world_disk *to);
 void world_cut_link(struct node *from, struct node *to, bool one_way);
 void world_heal_link(struct node *from, struct node *to); // both ways
 void world_heal_all(struct world *w);
+void node_slow_links(struct node *n, uint32_t times);     // what is sent to it and by it from now on takes so many times as long; 1: as ever
 void world_isolate(struct node *n);                       // cuts it from all others, both ways
 void world_reset_conns(struct node *a, struct node *b);   // breaks all connections between them, with random suffixes
 

@@ -6,6 +6,7 @@ err disk_open(struct env *e, const struct disk_open_args *a, struct disk **out) 
     if (r == OK) {
         (*out)->env = e;
         (*out)->power_protected = a->power_protected;
+        (*out)->failed = NULL;
     }
     return r;
 }
@@ -22,6 +23,10 @@ void disk_submit(struct disk *d, struct disk_io *io) {
     d->env->ops->disk_submit(d, io);
 }
 
+void disk_told(struct disk *d, const struct disk_io *io) {
+    if (io->result != OK && d->failed) d->failed(d->ctx, io->op);
+}
+
 #define CLOSE_POLL_NS USEC(100) // the end of a disk's life is no place that hurries
 
 void co_disk_close(struct disk *d) {
@@ -32,6 +37,7 @@ void co_disk_close(struct disk *d) {
 
 struct call {
     struct disk_io io;
+    struct disk *disk;
     struct env *env;
     bool done;
     struct waitq q;
@@ -40,11 +46,13 @@ struct call {
 static void call_done(struct disk_io *io) {
     struct call *c = io->arg;
     c->done = true;
+    disk_told(c->disk, io);
     waitq_wake_one(c->env, &c->q);
 }
 
 // The I/O lies on the stack of the task that waits for it: see env_fini for a node that dies meanwhile.
 static void call_begin(struct disk *d, struct call *c) {
+    c->disk = d;
     c->env = d->env;
     c->done = false;
     waitq_init(&c->q);

@@ -119,7 +119,14 @@ MUST_USE err co_disk_read(struct disk *d, uint64_t off_bytes, void *p, uint32_t 
 MUST_USE err co_disk_write(struct disk *d, uint64_t off_bytes, const void *p, uint32_t len_bytes);
 MUST_USE err co_disk_flush(struct disk *d); // OK at once if the device is power-protected
 MUST_USE err co_disk_flush_both(struct disk *a, struct disk *b); // likewise, side by side; b may be NULL or a
-struct disk { struct env *env; uint64_t size_bytes; bool power_protected; }; // the worlds embed it at offset 0 of theirs
+struct disk { // the worlds embed it at offset 0 of theirs
+    struct env *env;
+    uint64_t size_bytes;
+    bool power_protected;
+    void (*failed)(void *ctx, enum disk_op op); // NULL, or told of every I/O that the device has answered with an error; set after disk_open
+    void *ctx;
+};
+void disk_told(struct disk *d, const struct disk_io *io); // by who submitted it, when it is done
 
 // ---- network --------------------------------------------------------------------------------------------------------
 // Messages, framed and ordered, over connections between nodes. An address is "unix:PATH" or "HOST:PORT" (host), or a

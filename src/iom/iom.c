@@ -11,6 +11,8 @@
 // the membership only say what is wanted (struct iom_wanted). Requests run in tasks of their own and are counted: the instance goes when the last has left it.
 #include "iom/iom_inside.h"
 
+#define DISK_ERRORS_DEFAULT 64u // a block that does not read counts twice: with its neighbours, and alone
+#define DISK_ERRORS_NS_DEFAULT SEC(10)
 #define STOP_PATIENCE_NS SEC(3) // how long a clean stop waits for the others to agree that the array stops
 
 static void changed(struct iom *i) { waitq_wake_all(i->env, &i->changed); }
@@ -60,6 +62,31 @@ static void on_map(void *ctx, const struct cluster_map *m) { iom_peers_of_map(&(
 void iom_ask_stop(struct iom *i) {
     i->asked_to_stop = true;
     changed(i);
+}
+
+// ---- a device that fails as a whole
+// Single blocks are rebuilt from their rows. Where very many fail it is the device, and the others are better off without it.
+static void on_disk_error(struct iom *i, const char *path, const char *what) {
+    uint64_t now = env_now_ns(i->env), within_ns = i->config->disk_errors_ns ? i->config->disk_errors_ns : DISK_ERRORS_NS_DEFAULT;
+    uint32_t limit = i->config->disk_errors ? i->config->disk_errors : DISK_ERRORS_DEFAULT;
+    if (!i->disk_errors || now - i->disk_errors_since_ns > within_ns) {
+        i->disk_errors = 0;
+        i->disk_errors_since_ns = now;
+    }
+    if (++i->disk_errors < limit || i->disk_failed) return;
+    i->disk_failed = true;
+    LOG(i->env, TRACE_ERROR, "the %s %s fails: %u requests ended in an error within %llu s, so IOM %u stops itself; look at that device (dmesg, smartctl), "
+        "copy what it holds to a good one, and start the IOM again: mendfs start-iom %u", what, path, i->disk_errors,
+        (unsigned long long)((now - i->disk_errors_since_ns) / SEC(1) + 1), i->own.self.n, i->own.self.n);
+    changed(i);
+}
+static void on_store_error(void *ctx, enum disk_op op) {
+    struct iom *i = ctx;
+    on_disk_error(i, i->config->disk_path, "store");
+}
+static void on_journal_error(void *ctx, enum disk_op op) {
+    struct iom *i = ctx;
+    on_disk_error(i, i->config->journal_path, "journal");
 }
 
 // ---- instances
@@ -170,9 +197,9 @@ static void co_say_leave(struct iom *i) {
 static err co_service_life(struct iom *i) {
     for (;;) {
         if (i->wanted.stop) return OK;
-        if (i->asked_to_stop) {
+        if (i->asked_to_stop || i->disk_failed) {
             co_say_leave(i);
-            return OK;
+            return i->disk_failed ? ERR_IO : OK;
         }
         if (i->wanted.phase) {
             err e = co_phase(i);
@@ -211,6 +238,9 @@ static err co_open_store(struct iom *i) {
     err e = open_device(i, "store", c->disk_path, c->store_protected, &i->disk);
     if (!e && c->journal_path[0]) e = open_device(i, "journal", c->journal_path, c->journal_protected, &i->journal);
     if (e) return e;
+    i->disk->failed = on_store_error;
+    i->disk->ctx = i;
+    if (i->journal) i->journal->failed = on_journal_error, i->journal->ctx = i;
     e = co_store_peek(i->disk, &i->ident, &incarnation, why);
     if (!e) e = co_store_journal_check(i->disk, i->journal, why);
     if (e) LOG(i->env, TRACE_ERROR, "cannot use the store %s%s%s: %s", c->disk_path, i->journal ? " with the journal " : "", c->journal_path, why);

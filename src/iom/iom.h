@@ -17,6 +17,8 @@ struct iom_config {
     struct rows_config rows;
     uint64_t heartbeat_ns, silence_ns; // 0 = defaults of member.h; the same for all IOMs of an array
     bool stand_ins;             // the array goes on with one IOM missing, if it has three at least: two are no majority without each other
+    uint32_t disk_errors;              // so many I/Os that its devices answer with an error within disk_errors_ns, and it stops itself; 0 = defaults of iom.c
+    uint64_t disk_errors_ns;
     void (*ended)(void *ctx, err why); // iom_main is about to return
     void (*serving)(void *ctx, bool on); // for readiness (up) and the oracle
     void (*counters)(void *ctx, struct iom_counters *out); // may be NULL

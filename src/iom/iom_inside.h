@@ -38,6 +38,9 @@ struct iom {
     struct instance own, guest;
     bool asked_to_stop;
     uint64_t building_ns;    // since when the rebuild runs; 0: it does not
+    bool disk_failed;        // as a whole: it stops itself
+    uint32_t disk_errors;    // since:
+    uint64_t disk_errors_since_ns;
     struct iom_wanted wanted;
     struct waitq changed;    // woken with every change of `wanted` and asked_to_stop
 };

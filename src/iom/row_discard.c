@@ -211,9 +211,12 @@ static err co_zero(struct object *o, uint64_t off, uint64_t len, uint32_t trunca
     uint64_t first = geo_locate(&o->map, off).stripe * per_chunk, last = (geo_locate(&o->map, off + len - 1).stripe + 1) * per_chunk - 1;
     e = o->r->cfg.stand_in ? co_zero_all(o, off, len, first, last, &w) : co_zero_in_memory(o, off, len, first, last, &w);
     if (e == OK) e = co_zero_in_tree(o, off, len, first, last, &w);
-    if (e == OK) cut_closed(o);
-    err settled = co_row_wait(o->r, &w);
-    return e == OK ? settled : e;
+    if (e != OK) { // the cut stays open, and what is dirty beyond it waits for its end: not for us, who are to be asked again
+        row_wait_drop(o->r, &w);
+        return e;
+    }
+    cut_closed(o);
+    return co_row_wait(o->r, &w);
 }
 
 err co_rows_zero(struct rows *r, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates) {

@@ -333,17 +333,21 @@ static err co_settled(struct dseg *d, uint64_t target) {
     return OK;
 }
 
+void row_wait_drop(struct rows *r, struct waitlist *w) {
+    for (uint32_t i = 0; i < w->len; i++) row_seg_unpin(&w->d[i]->s);
+    mem_free(r->env->mem, w->d);
+    mem_free(r->env->mem, w->target);
+    *w = (struct waitlist){0};
+}
+
 err co_row_wait(struct rows *r, struct waitlist *w) {
     err e = OK;
     for (uint32_t i = 0; i < w->len; i++) row_d_want(w->d[i]);
     for (uint32_t i = 0; i < w->len; i++) {
         err one = co_settled(w->d[i], w->target[i]);
         if (e == OK) e = one;
-        row_seg_unpin(&w->d[i]->s);
     }
-    mem_free(r->env->mem, w->d);
-    mem_free(r->env->mem, w->target);
-    *w = (struct waitlist){0};
+    row_wait_drop(r, w);
     return e;
 }
 

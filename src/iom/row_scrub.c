@@ -19,6 +19,7 @@
 
 #define TRIES_MAX 10u
 #define AGAIN_NS MSEC(20)
+#define MENDS_IN_TURN 4u // of a segment, at one look
 
 struct scrub {
     struct rows *r;
@@ -43,14 +44,17 @@ static err co_read_disk(struct seg *s, struct buf *buf, struct spot *was, row_ma
     return bits ? OK : e;
 }
 
-// Reads; what is bad is mended, once, and all is read again. *mended: rows that were bad and are not.
+// Reads; what is bad is mended, and all is read again, but what its row does not give back. *mended: rows that were bad and are not.
 static err co_read_mended(struct seg *s, struct buf *buf, struct spot *was, row_mask *rows, row_mask *bad, row_mask *mended) {
+    row_mask were = 0, lost = 0;
     err e = co_read_disk(s, buf, was, rows, bad);
-    *mended = *bad;
-    if (e != OK || !*bad || s->dead) return e;
-    e = co_row_mend(s, *bad);
-    if (e == OK || e == ERR_IO) e = co_read_disk(s, buf, was, rows, bad);
-    *mended &= (row_mask)~*bad;
+    for (unsigned i = 0; e == OK && (*bad & (row_mask)~lost) && !s->dead && i < MENDS_IN_TURN; i++) {
+        were |= *bad;
+        e = co_row_mend(s, *bad & (row_mask)~lost);
+        ROW_FOR(*bad, b) if (e == ERR_IO && row_spot_same(&was[b], &s->spot[b])) lost |= (row_mask)(1u << b);
+        if (e == OK || e == ERR_IO) e = co_read_disk(s, buf, was, rows, bad);
+    }
+    *mended = were & (row_mask)~*bad;
     return e;
 }
 

@@ -292,6 +292,7 @@ struct waitlist { struct dseg **d; uint64_t *target; uint32_t len, cap; };
 MUST_USE err co_row_zero(struct object *o, uint64_t seg, uint64_t off, uint64_t len, struct waitlist *settle);
 void row_wait_add(struct rows *r, struct waitlist *w, struct dseg *d);  // pins; target: all that is dirty now
 MUST_USE err co_row_wait(struct rows *r, struct waitlist *w);           // unpins, frees
+void row_wait_drop(struct rows *r, struct waitlist *w);                 // likewise, without a wait
 static inline uint64_t row_d_target(const struct dseg *d) { return d->dirty.mask ? d->version + 2 : d->version; }
 static inline bool row_has_parity(const struct dseg *d) { return d->p.n != NO_IOM; }
 

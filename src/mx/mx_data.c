@@ -242,6 +242,14 @@ static void write_counts(struct mx_object *o, uint8_t toughness) {
     o->fast += toughness == 0 || (toughness == 1 && !geo_has_parity(&o->map));
 }
 
+// Some members may have taken their part of a write that failed. Theirs will reach the disk, and they will ask for a size that covers it then: so the file has that size
+// from now on, not at some time after its writer has seen another.
+static void co_raise_failed(struct transfer *t, err e) {
+    if ((e != ERR_NOSPC && e != ERR_IO) || t->off + t->len <= t->o->size) return;
+    err raised = co_raise_end(t, false);
+    if (raised) LOG(t->m->env, TRACE_WARN, "mx: a write that failed may make its file longer later: %s", err_name(raised));
+}
+
 // With `pinned` only while the map counts so many: else ERR_EPOCH.
 static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off, struct slice data, const uint64_t *pinned) {
     struct mx_object *o = f->object;
@@ -263,6 +271,7 @@ static err co_write_range(struct mx *m, struct mx_op *op, struct mx_file *f, uin
         }
         if (e != ERR_TRUNCATED) {
             if (!e) o->size = MAX(o->size, off + t.len);
+            else co_raise_failed(&t, e);
             return e;
         }
         e = co_learn(m, op, o);

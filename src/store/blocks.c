@@ -19,6 +19,7 @@ static void io_done(struct disk_io *io) {
     struct store_io *x = CONTAINER_OF(io, struct store_io, io);
     struct io_set *set = x->set;
     list_push_front(&set->s->io_pool, &x->node);
+    disk_told(set->d, io);
     group_done(set->s->e, &set->g, io->result);
 }
 static void io_submit(struct io_set *set) {

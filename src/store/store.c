@@ -101,9 +101,11 @@ static err co_raise_incarnation(struct store *s) {
     sb.clean = 0;
     return co_super_write(s, &sb);
 }
-// The journal's device first: were it left behind, the superblock would name an incarnation that nobody's journal has.
+// The journal's device first: were it left behind, the superblock would name an incarnation that nobody's journal has. And before that the superblock that was
+// read: who wrote it may have died before it was flushed, and if it were lost then the head would be two ahead of what is left.
 static err co_raise_both(struct store *s) {
-    err e = s->jd != s->d ? co_jhead_raise(s) : OK;
+    err e = s->jd != s->d ? co_flush(s, FLUSH_ALL) : OK;
+    if (e == OK && s->jd != s->d) e = co_jhead_raise(s);
     return e == OK ? co_raise_incarnation(s) : e;
 }
 static err co_bring_up(struct store *s, const struct store_hooks *h) {

@@ -18,6 +18,8 @@ says 'free; choose a smaller --size' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" 
 says 'not yet in this version' 2 "$MENDFS" up --dir "$DIR" --nfs 2049
 says 'heartbeat-ms 300 and --silence-ms 1500 do not fit together: .*nine heartbeats' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 64M --heartbeat-ms 300
 says 'not yet in this version' 2 "$MENDFS" export
+says 'there is no cluster' 2 "$MENDFS" scrub --dir "$TMP"
+says 'a size is expected' 2 "$MENDFS" scrub --dir "$TMP" --rate fast
 [ ! -e "$DIR/cluster.conf" ] || fail "an up that failed leaves a cluster"
 says 'not empty .* holds no cluster' 1 "$MENDFS" up --dir /usr --mount "$MNT"
 says 'there is no cluster' 1 "$MENDFS" start-iom 1 --dir "$TMP"

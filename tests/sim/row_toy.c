@@ -92,7 +92,7 @@ struct sim {
     uint64_t unreadable;
 };
 static uint64_t unreadable_blocks; // of all seeds
-static uint64_t rotted_live, mended_live; // likewise
+static uint64_t rotted_live, mended_live, scrubbed; // likewise
 static uint64_t refused_writes; // of all seeds
 static struct sim *sim_now; // for the one who prints
 
@@ -410,11 +410,26 @@ static void co_cut_here(struct iom *n) {
 
 static void pause(struct iom *n) { co_sleep_until(n->env, env_now_ns(n->env) + USEC(20), "barrier"); }
 
-static void stats_taken(const struct rows *r);
+static void stats_taken(struct iom *n, const struct rows *r);
 static void cutter(void *arg) {
     struct iom *n = arg;
     for (; n->sim->stage == STAGE_WORK && n->rows && !n->sim->stop; pause(n)) co_cut_here(n);
     n->cutter = false;
+}
+
+// Beside all else; at the end of one nothing may be lost.
+static void scrub_seen(struct iom *n, const struct rows *r) {
+    struct rows_scrub x;
+    rows_scrub_look(r, &x);
+    if (x.lost) fail(n->sim, "IOM %u: scrub finds %llu blocks that are lost", n->i, (unsigned long long)x.lost);
+    scrubbed += x.rows;
+}
+static void scrub(struct iom *n) {
+    struct rows_scrub x;
+    rows_scrub_look(n->rows, &x);
+    if (x.running) return;
+    scrub_seen(n, n->rows);
+    if (rows_scrub_start(n->rows, 0) != OK) fail(n->sim, "scrub does not begin");
 }
 
 static void client(void *arg) {
@@ -424,6 +439,7 @@ static void client(void *arg) {
         struct model_object *o = &s->object[below(s, OBJECTS)];
         uint64_t dice = below(s, 100);
         if (++s->ops > s->ops_max) break;
+        if (s->rot_live && chance(s, 2)) scrub(n);
         if (dice < 55) client_write(n, o, pick(s));
         else if (dice < 75) client_read(n, o, pick(s));
         else if (dice < 85) client_fsync(n, o);
@@ -452,18 +468,24 @@ static void co_recover(struct iom *n) {
     while (s->phase < ROWS_RECOVERY_PHASES + 2) pause(n);
 }
 
+// From here on nobody is answered, and calls of its own end.
+static struct rows *rows_leave(struct iom *n) {
+    struct rows *r = n->rows;
+    n->rows = NULL;
+    LIST_FOR(&n->calls, l) waitq_wake_all(n->env, &LIST_ENTRY(l, struct net_call, node)->q);
+    return r;
+}
+
 static void co_stop(void *arg) {
     struct iom *n = arg;
     struct sim *s = n->sim;
     while (!s->stop) pause(n);
     co_sleep_until(n->env, env_now_ns(n->env) + below(s, USEC(400)), "hears of the failure");
-    struct rows *r = n->rows;
-    n->rows = NULL;
-    LIST_FOR(&n->calls, l) waitq_wake_all(n->env, &LIST_ENTRY(l, struct net_call, node)->q);
+    struct rows *r = rows_leave(n);
     co_rows_stop(r, true);
     s->stage = STAGE_DRAIN;
     while (n->clients || n->cutter || !n->idle) pause(n);
-    stats_taken(r);
+    stats_taken(n, r);
     rows_destroy(r);
     if (++s->stopped == NODES - 1) s->held = s->crashed = true;
 }
@@ -507,10 +529,10 @@ static void node_main(void *arg) {
     co_sleep_until(n->env, env_now_ns(n->env) + MSEC(20), "the last settled messages");
     while (n->cutter) pause(n);
     if (s->work_after) {
-        co_rows_stop(n->rows, false);
-        stats_taken(n->rows);
-        rows_destroy(n->rows);
-        n->rows = NULL;
+        struct rows *r = rows_leave(n);
+        co_rows_stop(r, false);
+        stats_taken(n, r);
+        rows_destroy(r);
     }
     if (++s->drained == 2 * NODES) s->stage = STAGE_OVER;
 }
@@ -694,10 +716,11 @@ static struct rotted *rot_ends(struct sim *s) {
     }
     return one;
 }
-static void stats_taken(const struct rows *r) {
+static void stats_taken(struct iom *n, const struct rows *r) {
     struct rows_stats st;
     rows_stats(r, &st);
     mended_live += st.mended_blocks;
+    scrub_seen(n, r);
 }
 
 // ---- runs -----------------------------------------------------------------------------------------------------------
@@ -886,7 +909,8 @@ int main(int argc, char **argv) {
     if (failed) printf("first failing seed %llu\n", (unsigned long long)first_bad);
     if (exhaustive) printf("%llu crash points\n", (unsigned long long)runs);
     if (refused_writes) printf("%llu blocks refused for want of space\n", (unsigned long long)refused_writes);
-    if (rot) printf("%llu blocks rotted while clients worked, %llu were mended\n", (unsigned long long)rotted_live, (unsigned long long)mended_live);
+    if (rot) printf("%llu blocks rotted while clients worked, %llu were mended, %llu rows scrubbed\n", (unsigned long long)rotted_live, (unsigned long long)mended_live,
+                    (unsigned long long)scrubbed);
     if (rot) printf("%llu rows or blocks do not read\n", (unsigned long long)unreadable_blocks);
     printf("%llu seeds, %llu failed\n", (unsigned long long)seeds, (unsigned long long)failed);
     return failed ? 1 : 0;

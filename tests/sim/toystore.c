@@ -201,7 +201,7 @@ void toy_rot(struct toy *t, uint64_t at) {
 }
 bool toy_settled(const struct toy *t, uint64_t at) {
     const struct block *b = &t->block[at];
-    return b->now && b->durable && !memcmp(b->now, b->durable, BLOCK_BYTES);
+    return b->now && b->durable && !b->in_flight && !memcmp(b->now, b->durable, BLOCK_BYTES);
 }
 
 // ---- store.h: opening, keys, records --------------------------------------------------------------------------------

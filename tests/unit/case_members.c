@@ -82,7 +82,7 @@ static void comes_to(const struct fates m[], struct fates p, const enum in_force
 //   D1  old | E B     D2  old | E B     P  old | E B        -> forward
 static void two_and_all_is_there(void **state) {
     begin(&SEVERAL, 2);
-    comes_to(M(BOTH, BOTH), BOTH, THEN(NEW_PLACE, NEW_PLACE), NEW_PLACE, 3);
+    comes_to(M(BOTH, BOTH), BOTH, THEN(NEW_PLACE, NEW_PLACE), NEW_PLACE, 11);
     bed_end(b);
 }
 
@@ -92,13 +92,13 @@ static void two_and_all_is_there(void **state) {
 static void two_and_one_is_without(void **state) {
     begin(&SEVERAL, 2);
     comes_to(M(BOTH, ENTRY_ALONE), BOTH, THEN(NEW_PLACE, FRESH_PLACE), NEW_PLACE, 1);
-    comes_to(M(NOTHING, BOTH), BOTH, THEN(FRESH_PLACE, NEW_PLACE), NEW_PLACE, 1);
-    comes_to(M(TORN_BLOCK, BOTH), BOTH, THEN(FRESH_PLACE, NEW_PLACE), NEW_PLACE, 7);
-    comes_to(M(BOTH, TORN_ENTRY), BOTH, THEN(NEW_PLACE, FRESH_PLACE), NEW_PLACE, 7);
+    comes_to(M(NOTHING, BOTH), BOTH, THEN(FRESH_PLACE, NEW_PLACE), NEW_PLACE, 5);
+    comes_to(M(TORN_BLOCK, BOTH), BOTH, THEN(FRESH_PLACE, NEW_PLACE), NEW_PLACE, 23);
+    comes_to(M(BOTH, TORN_ENTRY), BOTH, THEN(NEW_PLACE, FRESH_PLACE), NEW_PLACE, 23);
     bed_end(b);
     begin(&SEVERAL_FIRST, 2);
-    comes_to(M(BOTH, ENTRY_ALONE), BOTH, THEN(NEW_PLACE, FRESH_PLACE), NEW_PLACE, 7);
-    comes_to(M(NOTHING, BOTH), BOTH, THEN(FRESH_PLACE, NEW_PLACE), NEW_PLACE, 7);
+    comes_to(M(BOTH, ENTRY_ALONE), BOTH, THEN(NEW_PLACE, FRESH_PLACE), NEW_PLACE, 23);
+    comes_to(M(NOTHING, BOTH), BOTH, THEN(FRESH_PLACE, NEW_PLACE), NEW_PLACE, 23);
     bed_end(b);
 }
 
@@ -107,13 +107,13 @@ static void two_and_one_is_without(void **state) {
 // P's new parity says the sum of two deltas, of which nobody has either.
 static void two_and_both_are_without(void **state) {
     begin(&SEVERAL, 2);
-    comes_to(M(ENTRY_ALONE, ENTRY_ALONE), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 1);
-    comes_to(M(NOTHING, NOTHING), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 1);
-    comes_to(M(NOTHING, TORN_BLOCK), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 7);
-    comes_to(M(BLOCK_ALONE, TORN_ENTRY), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 7);
+    comes_to(M(ENTRY_ALONE, ENTRY_ALONE), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 5);
+    comes_to(M(NOTHING, NOTHING), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 5);
+    comes_to(M(NOTHING, TORN_BLOCK), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 23);
+    comes_to(M(BLOCK_ALONE, TORN_ENTRY), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 23);
     bed_end(b);
     begin(&SEVERAL_FIRST, 2);
-    comes_to(M(ENTRY_ALONE, NOTHING), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 7);
+    comes_to(M(ENTRY_ALONE, NOTHING), BOTH, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 23);
     bed_end(b);
 }
 
@@ -123,11 +123,11 @@ static void two_and_both_are_without(void **state) {
 //   D1  old | E -     D2  old | - -     P  old | E -        -> back
 static void two_without_the_parity(void **state) {
     begin(&SEVERAL, 2);
-    comes_to(M(BOTH, BOTH), ENTRY_ALONE, THEN(NEW_PLACE, NEW_PLACE), FRESH_PLACE, 1);
-    comes_to(M(BOTH, ENTRY_ALONE), ENTRY_ALONE, THEN(NEW_PLACE, OLD_PLACE), FRESH_PLACE, 1);
-    comes_to(M(NOTHING, BOTH), NOTHING, THEN(OLD_PLACE, NEW_PLACE), FRESH_PLACE, 7);
-    comes_to(M(BOTH, TORN_BLOCK), TORN_BLOCK, THEN(NEW_PLACE, OLD_PLACE), FRESH_PLACE, 7);
-    comes_to(M(ENTRY_ALONE, NOTHING), ENTRY_ALONE, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 7);
+    comes_to(M(BOTH, BOTH), ENTRY_ALONE, THEN(NEW_PLACE, NEW_PLACE), FRESH_PLACE, 5);
+    comes_to(M(BOTH, ENTRY_ALONE), ENTRY_ALONE, THEN(NEW_PLACE, OLD_PLACE), FRESH_PLACE, 5);
+    comes_to(M(NOTHING, BOTH), NOTHING, THEN(OLD_PLACE, NEW_PLACE), FRESH_PLACE, 23);
+    comes_to(M(BOTH, TORN_BLOCK), TORN_BLOCK, THEN(NEW_PLACE, OLD_PLACE), FRESH_PLACE, 23);
+    comes_to(M(ENTRY_ALONE, NOTHING), ENTRY_ALONE, THEN(OLD_PLACE, OLD_PLACE), OLD_PLACE, 23);
     bed_end(b);
 }
 
@@ -138,10 +138,10 @@ static void two_without_the_parity(void **state) {
 // the one in P's first entry: that one is given back.
 static void three_and_two_are_without(void **state) {
     begin(&SEVERAL, 3);
-    comes_to(M(ENTRY_ALONE, NOTHING, BOTH), BOTH, THEN(OLD_PLACE, OLD_PLACE, NEW_PLACE), FRESH_PLACE, 1);
-    comes_to(M(BOTH, TORN_BLOCK, NOTHING), BOTH, THEN(NEW_PLACE, OLD_PLACE, OLD_PLACE), FRESH_PLACE, 7);
-    comes_to(M(BOTH, ENTRY_ALONE, BOTH), BOTH, THEN(NEW_PLACE, FRESH_PLACE, NEW_PLACE), NEW_PLACE, 7);
-    comes_to(M(ENTRY_ALONE, ENTRY_ALONE, NOTHING), BOTH, THEN(OLD_PLACE, OLD_PLACE, OLD_PLACE), OLD_PLACE, 7);
+    comes_to(M(ENTRY_ALONE, NOTHING, BOTH), BOTH, THEN(OLD_PLACE, OLD_PLACE, NEW_PLACE), FRESH_PLACE, 7);
+    comes_to(M(BOTH, TORN_BLOCK, NOTHING), BOTH, THEN(NEW_PLACE, OLD_PLACE, OLD_PLACE), FRESH_PLACE, 23);
+    comes_to(M(BOTH, ENTRY_ALONE, BOTH), BOTH, THEN(NEW_PLACE, FRESH_PLACE, NEW_PLACE), NEW_PLACE, 23);
+    comes_to(M(ENTRY_ALONE, ENTRY_ALONE, NOTHING), BOTH, THEN(OLD_PLACE, OLD_PLACE, OLD_PLACE), OLD_PLACE, 23);
     bed_end(b);
 }
 
@@ -174,7 +174,7 @@ static void two_settled_at(uint8_t iom) {
     }
     assert_int_equal(b->now.m[iom].place.at, b->disk[iom].new_place);
     expect(THEN(NEW_PLACE, NEW_PLACE));
-    bed_recovers(b, (struct outcome){NEW_PLACE, NEW_PLACE}, 3);
+    bed_recovers(b, (struct outcome){NEW_PLACE, NEW_PLACE}, 11);
 }
 static void two_settled_at_one(void **state) {
     begin(&SEVERAL, 2);

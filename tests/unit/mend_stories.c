@@ -275,6 +275,33 @@ static void a_cut_meanwhile(void **state) {
     story_end(&s);
 }
 
+// ---- a disk that fails as a whole
+// While single blocks are given back, all of them are too many: its IOM stops itself, and with it, in this version, the array.
+static void a_disk_fails(void **state) {
+    static struct story s;
+    struct row r = quiet_row(&s);
+    struct sim_iom *i = &s.a->iom[r.d[1]];
+    starts(&s);
+    world_disk_break(world_disk_find(s.w, i->disk), 0, world_disk_size_bytes(world_disk_find(s.w, i->disk)), DISK_READ);
+    for (unsigned b = 0; b < 8; b++) reads(&s.c[0], CHUNK + b * 4096, 4096, 0, 1);
+    assert_false(i->over);
+    s.c[0].off = 0;
+    s.c[0].len = FILE_BYTES;
+    begins(&s.c[0], co_read);
+    idle(&s, SEC(10));
+    assert_true(i->over);
+    assert_int_equal(i->why, ERR_IO);
+    assert_false(array_serving(s.a));
+    node_crash(i->node);
+    world_disk_mend(world_disk_find(s.w, i->disk));
+    recovers(&s);
+    ends(&s.c[0]); // what has waited goes on
+    recovery_is_told(&s.c[0]);
+    reads(&s.c[0], 0, FILE_BYTES, 0, 1);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
 // ---- power cuts: at each I/O of a repair
 static struct { struct story *s; uint64_t left; bool cut; } cutting;
 static void on_io(void *ctx, const struct world_io *io) {
@@ -390,6 +417,7 @@ int main(void) {
         T(a_row_that_goes_on_faster),
         T(two_read_it_at_once),
         T(a_cut_meanwhile),
+        T(a_disk_fails),
         T(power_is_cut_at_each_io),
         T(wrong_answers),
         T(bad_questions),

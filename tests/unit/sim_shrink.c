@@ -143,17 +143,8 @@ static void test_kinds(void **state) {
 }
 
 static void test_words(void **state) {
-    static const char *const wrong[] = {"",
-                                        "ops",
-                                        "ops=",
-                                        "ops=x",
-                                        "ops=-1",
-                                        "ops=0",
-                                        "ops=12 ",
-                                        "opps=1",
-                                        "mxs=5",
-                                        "ops=3,"
-                                        "blocks=1"};
+    static const char *const wrong[] = {"",      "ops",     "ops=",   "ops=x", "ops=-1",
+                                        "ops=0", "ops=12 ", "opps=1", "mxs=5", "ops=3,blocks=1"};
     struct param_words w = {0};
     char out[128];
     for (uint32_t i = 0; i < ARRAY_LEN(wrong); i++) {
