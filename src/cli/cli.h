@@ -74,7 +74,7 @@ struct conf {
 #define HEARTBEAT_MS_DEFAULT 100u
 #define SILENCE_MS_DEFAULT 1500u
 #define TIME_MS_MAX 3600000u
-bool times_fit(uint64_t heartbeat_ms, uint64_t silence_ms); // 0: the default; says why not
+bool times_fit(uint64_t heartbeat_ms, uint64_t silence_ms, char why[240]); // 0: the default
 #define DIR_LEN_MAX 3000u // so that every path in it fits PATH_MAX
 void path_make(char out[PATH_MAX], const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool dir_resolve(const char *dir, char out[PATH_MAX]); // NULL: the default; absolute, need not exist; says why not

@@ -75,12 +75,13 @@ bool cache_fits(uint64_t cache_bytes, uint8_t ioms) {
                 size_text(room >> 20 << 20, most));
 }
 
-bool times_fit(uint64_t heartbeat_ms, uint64_t silence_ms) {
+bool times_fit(uint64_t heartbeat_ms, uint64_t silence_ms, char why[240]) {
     const char *fault = member_config_fault(&(struct member_config){.heartbeat_ns = MSEC(heartbeat_ms), .silence_ns = MSEC(silence_ms)});
     if (!fault) return true;
-    return fail(0, "--heartbeat-ms %llu and --silence-ms %llu do not fit together: %s; the silence is at least ten heartbeats",
-                (unsigned long long)(heartbeat_ms ? heartbeat_ms : HEARTBEAT_MS_DEFAULT),
-                (unsigned long long)(silence_ms ? silence_ms : SILENCE_MS_DEFAULT), fault);
+    snprintf(why, 240, "--heartbeat-ms %llu and --silence-ms %llu do not fit together: %s; choose a silence of at least nine heartbeats",
+             (unsigned long long)(heartbeat_ms ? heartbeat_ms : HEARTBEAT_MS_DEFAULT),
+             (unsigned long long)(silence_ms ? silence_ms : SILENCE_MS_DEFAULT), fault);
+    return false;
 }
 
 // ---- reading
@@ -149,8 +150,8 @@ static const char *conf_parse(json_t *j, struct conf *c) {
         return why;
     }
     if (cache < (json_int_t)CACHE_BYTES_MIN) return "\"cache\" is below 16M";
-    if (heartbeat < 0 || silence < 0 || heartbeat > TIME_MS_MAX || silence > TIME_MS_MAX || !times_fit((uint64_t)heartbeat, (uint64_t)silence))
-        return "\"heartbeat_ms\" and \"silence_ms\" cannot be";
+    if (heartbeat < 0 || silence < 0 || heartbeat > TIME_MS_MAX || silence > TIME_MS_MAX || !times_fit((uint64_t)heartbeat, (uint64_t)silence, why))
+        return "\"heartbeat_ms\" and \"silence_ms\" do not fit together";
     c->heartbeat_ms = (uint64_t)heartbeat;
     c->silence_ms = (uint64_t)silence;
     c->cache_bytes = (uint64_t)cache;

@@ -249,7 +249,8 @@ static bool devices_set(struct iom_daemon *m, const struct devices *v) {
 static bool times_set(struct iom_daemon *m) {
     uint64_t heartbeat_ms = m->heartbeat_ms ? m->heartbeat_ms : m->conf.heartbeat_ms;
     uint64_t silence_ms = m->silence_ms ? m->silence_ms : m->conf.silence_ms;
-    if (!times_fit(heartbeat_ms, silence_ms)) return daemon_fail(&m->d, "the times of failure detection do not fit together"), false;
+    char why[240];
+    if (!times_fit(heartbeat_ms, silence_ms, why)) return daemon_fail(&m->d, "%s", why), false;
     m->config.heartbeat_ns = MSEC(heartbeat_ms);
     m->config.silence_ns = MSEC(silence_ms);
     m->config.stand_ins = true;
@@ -342,7 +343,7 @@ const struct command cmd_iom = {
     "  --cache SIZE  what it keeps of its store in memory, 16M at least; default: what DIR/cluster.conf says, or 256M\n"
     "  --heartbeat-ms N, --silence-ms N\n"
     "                how often it tells the others that it is there, and how long one may be silent before the array goes on\n"
-    "                without it; default: what DIR/cluster.conf says, or 100 and 1500. The silence is at least ten heartbeats.\n"
+    "                without it; default: what DIR/cluster.conf says, or 100 and 1500. The silence is at least nine heartbeats.\n"
     "                They must be the same for all IOMs of an array: who is taken for failed must have ceased to serve by then\n"
     "  --ready-fd N  writes a line to that descriptor: \"ok\" once it runs and has its store open, else what went "
     "wrong\n\n"

@@ -113,7 +113,8 @@ static bool any_runs(const struct conf *c) {
 static bool times_set(const struct up_args *a, struct conf *c) {
     uint64_t heartbeat_ms = a->heartbeat_ms ? a->heartbeat_ms : c->heartbeat_ms, silence_ms = a->silence_ms ? a->silence_ms : c->silence_ms;
     if (heartbeat_ms == c->heartbeat_ms && silence_ms == c->silence_ms) return true;
-    if (!times_fit(heartbeat_ms, silence_ms)) return false;
+    char why[240];
+    if (!times_fit(heartbeat_ms, silence_ms, why)) return fail(0, "%s", why);
     if (any_runs(c)) return fail(0, "--heartbeat-ms and --silence-ms are changed while no IOM runs: mendfs down, then mendfs up with them");
     c->heartbeat_ms = heartbeat_ms;
     c->silence_ms = silence_ms;
@@ -337,7 +338,7 @@ const struct command cmd_up = {
     "                is lost. May be changed; each IOM takes it up when it starts\n"
     "  --heartbeat-ms N, --silence-ms N\n"
     "                how often the IOMs tell each other that they are there, and how long one may be silent before the array\n"
-    "                goes on without it; default 100 and 1500. The silence is at least ten heartbeats. A process that ends is\n"
+    "                goes on without it; default 100 and 1500. The silence is at least nine heartbeats. A process that ends is\n"
     "                found at once, whatever these are. Changed only while no IOM runs\n\n"
     "It may be run at any time: what runs stays as it is. It does not supervise: a daemon that died stays dead until "
     "`up`,\n"

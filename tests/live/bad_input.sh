@@ -16,6 +16,7 @@ says 'a size is expected' 2 "$MENDFS" up --dir "$DIR" --size lots
 says 'too small.*minimum' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 1M
 says 'free; choose a smaller --size' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 900T
 says 'not yet in this version' 2 "$MENDFS" up --dir "$DIR" --nfs 2049
+says 'heartbeat-ms 300 and --silence-ms 1500 do not fit together: .*nine heartbeats' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 64M --heartbeat-ms 300
 says 'not yet in this version' 2 "$MENDFS" export
 says 'there is no cluster' 2 "$MENDFS" scrub --dir "$TMP"
 says 'a size is expected' 2 "$MENDFS" scrub --dir "$TMP" --rate fast
@@ -30,6 +31,8 @@ for command in $("$MENDFS" help | sed -n 's/^  \([a-z-]*\)  .*/\1/p' | grep -v m
 # ---- what fits the cluster that is there
 "$TMP/up" >/dev/null
 says 'has 4 IOMs' 1 "$TMP/up" --ioms 5
+says 'changed while no IOM runs' 1 "$TMP/up" --silence-ms 3000
+says 'heartbeat-ms 100 and --silence-ms 500 do not fit together' 1 "$MENDFS" iom --dir "$DIR" --id 1 --silence-ms 500
 says 'are of 64M each' 1 "$MENDFS" up --dir "$DIR" --size 128M
 says 'there is no IOM 4' 2 "$MENDFS" start-iom 4 --dir "$DIR"
 says 'is on no mount' 1 "$MENDFS" policy get "$TMP"
