@@ -343,7 +343,7 @@ void sim_run(const struct run_options *o, struct run_result *result) {
     array_decide(r.world, o, &a);
     devices_decide(o, &a);
     work_decide(r.world, &w);
-    uint32_t hazards = o->power_lie ? 0 : hazards_decide(o->seed, o->hazards, o->faults != RUN_FAULTS_NONE && o->faults != RUN_FAULTS_RESTART);
+    uint32_t hazards = o->power_lie ? 0 : hazards_decide(o->seed, o->hazards, o->faults != RUN_FAULTS_NONE);
     hazards_to_array(hazards, &a);
     hazards_to_work(hazards, &a, &w);
     if (o->faults != RUN_FAULTS_NONE) r.rounds = 1 + (uint32_t)world_random_below(r.world, 5);
