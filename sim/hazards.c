@@ -95,12 +95,12 @@ bool hazards_of(const char *list, uint32_t *mask) {
     return true;
 }
 
-uint32_t hazards_decide(uint64_t seed, uint32_t asked, bool iom_dies) {
+uint32_t hazards_decide(uint64_t seed, uint32_t asked, bool iom_stops) {
     uint64_t dice = hash64(&seed, sizeof seed, 0x68617a61);
     if (asked != HAZARDS_BY_SEED) return asked;
     if (dice % 4) return 0;
     uint32_t mask = HAZARD_BIT(dice / 4 % HAZARDS) | (dice / 64 % 2 ? HAZARD_BIT(dice / 128 % HAZARDS) : 0);
-    return iom_dies ? mask & ~HAZARD_BIT(HAZARD_FULL) : mask;
+    return iom_stops ? mask & ~HAZARD_BIT(HAZARD_FULL) : mask;
 }
 
 static bool has(const struct hazards *z, enum hazard k) { return z->mask & HAZARD_BIT(k); }

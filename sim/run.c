@@ -399,8 +399,7 @@ static void run_create(struct run *r) {
     params_to_work(&r->p, &w);
     a.stand_ins = w.protected_only = o->faults >= RUN_FAULTS_AWAY;
     bool may = o->faults < RUN_FAULTS_AWAY || o->hazards != HAZARDS_BY_SEED; // beside a missing IOM a bad block is a second failure of its row
-    bool cut = o->faults != RUN_FAULTS_NONE && o->faults != RUN_FAULTS_RESTART;
-    uint32_t hazards = may && !o->power_lie ? hazards_decide(o->seed, o->hazards, cut) : 0;
+    uint32_t hazards = may && !o->power_lie ? hazards_decide(o->seed, o->hazards, o->faults != RUN_FAULTS_NONE) : 0;
     hazards_to_array(hazards, &a);
     hazards_to_work(hazards, &a, &w);
     r->rounds = r->p.rounds;

@@ -316,7 +316,8 @@ static err apply(struct dseg *d, const struct change *c) {
     struct rows *r = d->s.r;
     row_mask rows = row_span(c->off, c->len), fresh = rows & (row_mask)~d->dirty.mask;
     unsigned had = places_of(d, rows), promised = places_more(d, c);
-    if (promised && !store_reserve(r->store, promised)) return ERR_NOSPC;
+    bool zeros = !c->data.buf; // of a cut: they find room where nothing else does, or the truncate, and who waits for it, would wait for other deletes
+    if (promised && !(zeros ? store_reserve_urgent : store_reserve)(r->store, promised)) return ERR_NOSPC;
     struct slice delta = row_has_parity(d) ? make_delta(d, c) : (struct slice){0};
     ROW_FOR(rows, b) put_block(d, b, c);
     unsigned have = places_of(d, rows);

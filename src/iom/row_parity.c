@@ -51,7 +51,7 @@ static err accumulate(struct pseg *p, uint8_t k, uint64_t version, uint64_t end,
     struct acc *a = p->open[k];
     if (a && a->version != version) return ERR_INVAL;
     row_mask rows = row_span(off, delta.len_bytes), fresh = rows & (row_mask)~(a ? a->l.mask : 0);
-    if (fresh && !store_reserve(r->store, row_count(fresh))) return ERR_NOSPC;
+    if (fresh && !(end ? store_reserve : store_reserve_urgent)(r->store, row_count(fresh))) return ERR_NOSPC; // no end: zeros of a cut (row_data.c)
     if (!a) a = p->open[k] = mem_alloc(r->env->mem, sizeof *a);
     a->version = version;
     a->end = MAX(a->end, end);

@@ -85,6 +85,11 @@ bool store_reserve(struct store *s, uint64_t blocks) {
     s->reserved += blocks;
     return true;
 }
+bool store_reserve_urgent(struct store *s, uint64_t blocks) {
+    if (store_free_raw(s) < s->reserve_pages + s->reserved + blocks) return false;
+    s->reserved += blocks;
+    return true;
+}
 void store_unreserve(struct store *s, uint64_t blocks) {
     ASSERT(s->reserved >= blocks);
     s->reserved -= blocks;

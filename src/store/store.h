@@ -130,6 +130,7 @@ uint64_t store_blocks_used(const struct store *s);  // by data, records and thei
 uint64_t store_blocks_free(const struct store *s);  // what new data can have: without the reserve and reservations
 // A promise of places; false: ERR_NOSPC for the caller. It holds as long as all who allocate new data reserve first.
 bool store_reserve(struct store *s, uint64_t blocks);
+bool store_reserve_urgent(struct store *s, uint64_t blocks); // likewise, from the reserve too: of what makes room when it is done
 void store_unreserve(struct store *s, uint64_t blocks); // given back, or just turned into an allocation
 // One run of up to `want` blocks (fewer when fragmented), found next to the last one; in memory only until batch_alloc names it.
 // use_reserve: parity and recovery may go below the reserve. ERR_NOSPC. May wait for a checkpoint that frees released blocks.
