@@ -36,7 +36,7 @@ struct tail_note *tail_note_new(struct mem *mem, uint64_t epoch, uint64_t number
     t->number = number;
     t->ops_len = ops_len;
     t->ops = (uint8_t *)(t + 1);
-    memcpy(t->ops, ops, ops_len);
+    if (ops_len) memcpy(t->ops, ops, ops_len); // a note may come without a change
     return t;
 }
 

@@ -25,6 +25,7 @@ static void notes_free(struct mem *mem, struct list *l) {
 void names_replay_note(void *replay, enum tree_id tree, uint64_t epoch, uint64_t number, const uint8_t *ops,
                        uint32_t ops_len, lsn at) {
     struct names_replay *r = replay;
+    if (tree != TREE_META && tree != TREE_WARD) return; // a stand-in's tree is no mirror
     struct list *l = tree == TREE_META ? &r->own : &r->ward;
     if (number == 0) { // a copy began: what came before leads nowhere
         notes_free(r->mem, l);
