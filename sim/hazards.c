@@ -100,7 +100,8 @@ uint32_t hazards_decide(uint64_t seed, uint32_t asked, bool iom_stops) {
     if (asked != HAZARDS_BY_SEED) return asked;
     if (dice % 4) return 0;
     uint32_t mask = HAZARD_BIT(dice / 4 % HAZARDS) | (dice / 64 % 2 ? HAZARD_BIT(dice / 128 % HAZARDS) : 0);
-    return iom_stops ? mask & ~HAZARD_BIT(HAZARD_FULL) : mask;
+    bool stops = iom_stops || (mask & (HAZARD_BIT(HAZARD_SLOW) | HAZARD_BIT(HAZARD_HANG) | HAZARD_BIT(HAZARD_DELAY) | HAZARD_BIT(HAZARD_CLOCK)));
+    return stops ? mask & ~HAZARD_BIT(HAZARD_FULL) : mask;
 }
 
 static bool has(const struct hazards *z, enum hazard k) { return z->mask & HAZARD_BIT(k); }
