@@ -202,6 +202,7 @@ static err co_part_record(struct names *n, struct part *p) {
     if (p->number == PART_RIGHT) count = 0;
     val.r.steps = count;
     struct batch *b = batch_new(n->store);
+    if (steps_take_away(&p->steps)) batch_urgent(b);
     batch_put(b, n->tree, &k, &val, (uint32_t)sizeof val.r + len);
     uint64_t number;
     err e = co_mirror_commit(n, b, &number);

@@ -1,13 +1,13 @@
 // The life of an IOM.
 //
 //   open: disk, identity, hub, register, membership
-//   ┌─> instance up: store opened (replay, a new incarnation), names and rows over it ── READY
-//   │      recovery phases, one after the other, each when all members have done the one before: names 0..2, rows 0..2, names 3
+//   ┌─> service up: store opened (replay, a new incarnation), names and rows over it ── READY
+//   │      recovery phases, one after the other, each when all members have done the one before: (recovery.c)
 //   │      serve
-//   │   instance down: nothing is answered any more; what is held is hardened; the store is closed
+//   │   service down: nothing is answered any more; what is held is hardened; the store is closed
 //   └── a stop of the array                                              asked to stop ──> close all, end
 //
-// A stop is a restart: the survivors of a failure come back by the very path of the one that failed. The life task alone opens and closes the instance; the callbacks of
+// A stop is a restart: the survivors of a failure come back by the very path of the one that failed. The life task alone opens and closes the service; the callbacks of
 // the membership only say what is wanted (struct iom_wanted). Requests run in tasks of their own and are counted: the instance goes when the last has left it.
 #include "iom/iom_inside.h"
 

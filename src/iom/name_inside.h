@@ -190,6 +190,7 @@ struct change { // steps being applied at this IOM: the objects they touch, unde
 // OK: locked. ERR_CONFLICT: a name is not what was expected; other refusals; in all these cases nothing is locked.
 MUST_USE err co_change_begin(struct change *c, struct names *n, const struct steps *s, const struct intent_id *but);
 MUST_USE err co_change_load(struct change *c, struct names *n, const struct steps *s); // the same without looking at holds and preconditions
+bool steps_take_away(const struct steps *s); // they make no name and no object: they may have what is kept for deletes, or a full store stayed full
 void co_change_apply(struct change *c, const struct steps *s); // puts everything into c->b (made here)
 const struct cnode *change_shown(const struct change *c);     // NULL if the steps have no object
 void change_end(struct change *c);                            // unlocks; hands orphans on

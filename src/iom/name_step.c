@@ -280,9 +280,16 @@ static void change_write(struct change *c) {
     }
 }
 
+bool steps_take_away(const struct steps *s) {
+    for (uint8_t i = 0; i < s->len; i++)
+        if (s->v[i].kind == STEP_MAKE || (s->v[i].kind == STEP_NAME && !handle_none(s->v[i].target))) return false;
+    return true;
+}
+
 void co_change_apply(struct change *c, const struct steps *s) {
     uint64_t now = env_wall_ns(c->n->env);
     c->b = batch_new(c->n->store);
+    if (steps_take_away(s)) batch_urgent(c->b);
     for (uint8_t i = 0; i < s->len; i++) {
         const struct step *t = &s->v[i];
         if (!step_here(c->n, t)) continue;

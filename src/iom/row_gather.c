@@ -12,7 +12,7 @@
 //
 // P of the row is the one that puts its versions in an order, so P's V is what everything is measured by: blocks of V
 // and a parity of V make k's block of V, whatever is written, frozen or settled meanwhile. What is asked for is settled,
-// not what is newest: deltas that P holds of k are not laid over it (a stand-in will want that: a flag of the request).
+// not what is newest: what is not settled its D has itself, or it comes back as deltas.
 //
 // True before each wait, and what may be false after it:
 //

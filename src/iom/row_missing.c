@@ -262,7 +262,7 @@ static err co_adopt(struct seg *s, const uint64_t *versions) {
     return co_commit(b);
 }
 
-// The record of the stand-in is read by the same code as ours, into a segment of its own.
+// Of the stand-in's record only the versions count: its places are another store's.
 static err co_missed_chunk(struct rows *r, struct seg *s, const void *val, uint32_t len) {
     uint64_t *v = versions_new(s);
     err e = row_chunk_versions(val, len, s->role, columns(s), s->blocks, v);

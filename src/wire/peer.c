@@ -166,7 +166,6 @@ void path_lost(struct path *p, bool greeted, err why) {
     struct peer *peer = p->peer;
     struct env *e = peer->hub->env;
     p->link = NULL;
-    kept_drop(p);
     p->backoff_ms = p->backoff_ms ? MIN(2 * p->backoff_ms, BACKOFF_MAX_MS) : BACKOFF_MIN_MS;
     uint64_t wait_ns = MSEC(p->backoff_ms);
     p->not_before_ns = env_now_ns(e) + wait_ns - env_random(e) % (wait_ns / 4); // not all at one instant

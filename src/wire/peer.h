@@ -69,7 +69,7 @@ void hub_set_incarnation(struct hub *h, uint64_t incarnation); // greets anew: c
 struct hub_deaths {
     uint64_t (*known)(void *ctx, uint8_t iom);                   // the newest incarnation that can have listened by now; 0: none
     void (*dead)(void *ctx, uint8_t iom, uint64_t incarnation);  // its process is gone
-    void (*met)(void *ctx, uint8_t iom);                         // casts reach it from now on: of those made before it could be reached, the newest of each type follow
+    void (*met)(void *ctx, uint8_t iom);                         // casts reach it from now on; of those made before, the few of the last milliseconds
     void *ctx;
 };
 void hub_tell_deaths(struct hub *h, const struct hub_deaths *d);   // NULL: no more
