@@ -8,7 +8,7 @@
 // Offline, what was not stopped cleanly has updates that no recovery has settled. Only the stores are verified then,
 // and they are left as unclean as they were, so that the next start recovers.
 #include "cli/cli.h"
-#include "cli/proc.h"
+#include "cli/start.h"
 #include "cli/tool.h"
 #include "iom/records.h"
 
@@ -393,20 +393,8 @@ static void co_check_offline(struct tool *t) {
 }
 
 // ---- the command
-static bool any_runs(const struct conf *c) {
-    bool any = false;
-    for (uint8_t i = 0; i < c->ioms; i++) {
-        char name[32];
-        struct proc p;
-        snprintf(name, sizeof name, "iom-%u", i);
-        any |= proc_find(c->dir, name, &p);
-        proc_close(&p);
-    }
-    return any;
-}
-
 static int check(struct check *c) {
-    bool running = any_runs(c->conf);
+    bool running = ioms_any_run(c->conf);
     if (!running && !socket_dirs_ensure(c->conf)) return 2;
     tool_run(c->conf->cluster, running ? co_check_online : co_check_offline, c);
     if (!c->ran) return fail(2, "could not check%s; the reasons stand above", c->sum.faults ? " everything" : "");

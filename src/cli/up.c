@@ -97,25 +97,13 @@ static bool cache_set(const struct up_args *a, struct conf *c) {
     return true;
 }
 
-static bool any_runs(const struct conf *c) {
-    bool any = false;
-    for (uint8_t i = 0; i < c->ioms; i++) {
-        char name[32];
-        struct proc p;
-        snprintf(name, sizeof name, "iom-%u", i);
-        any |= proc_find(c->dir, name, &p);
-        proc_close(&p);
-    }
-    return any;
-}
-
 // Who is taken for failed has ceased to serve by then only if all count with the same times: so none may run meanwhile.
 static bool times_set(const struct up_args *a, struct conf *c) {
     uint64_t heartbeat_ms = a->heartbeat_ms ? a->heartbeat_ms : c->heartbeat_ms, silence_ms = a->silence_ms ? a->silence_ms : c->silence_ms;
     if (heartbeat_ms == c->heartbeat_ms && silence_ms == c->silence_ms) return true;
     char why[240];
     if (!times_fit(heartbeat_ms, silence_ms, why)) return fail(0, "%s", why);
-    if (any_runs(c)) return fail(0, "--heartbeat-ms and --silence-ms are changed while no IOM runs: mendfs down, then mendfs up with them");
+    if (ioms_any_run(c)) return fail(0, "--heartbeat-ms and --silence-ms are changed while no IOM runs: mendfs down, then mendfs up with them");
     c->heartbeat_ms = heartbeat_ms;
     c->silence_ms = silence_ms;
     return !c->made || conf_save(c);
