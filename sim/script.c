@@ -34,12 +34,16 @@ static err co_open(struct actor *a, uint32_t file) {
     return a->open[file] ? OK : co_mx_open(a->mx, &op, a->stage->file[file].h, 0, &a->open[file], &at);
 }
 
+static void watch(struct stage *s, uint32_t file) { // what is written there
+    char label[16];
+    snprintf(label, sizeof label, "file %u", file);
+    s->file[file].of = ofile_new(s->oracle, label);
+}
+
 void co_file_make(struct actor *a, uint32_t file, uint8_t dir, const char *name) {
     struct mx_op op = {0}, sync = {0};
     struct attr at;
-    char label[16];
-    snprintf(label, sizeof label, "file %u", file);
-    a->stage->file[file].of = ofile_new(a->stage->oracle, label);
+    watch(a->stage, file);
     err e = co_mx_create(a->mx, &op, a->stage->dir[dir], name, S_IFREG | 0644, MX_O_CREATE, &a->open[file], &at);
     if (!e) a->stage->file[file].h = at.handle;
     if (!e) e = co_mx_fsyncdir(a->mx, &sync, a->stage->dir[dir]);
@@ -109,6 +113,15 @@ void co_file_cut(struct actor *a, uint32_t file, uint64_t size) {
     co_must(a, "a truncate", e);
 }
 
+void co_file_close(struct actor *a, uint32_t file) {
+    struct mx_op op = {0};
+    if (!a->open[file]) return;
+    err e = co_mx_flush(a->mx, &op, a->open[file]);
+    co_mx_release(a->mx, a->open[file]);
+    a->open[file] = NULL;
+    co_must(a, "a close", e);
+}
+
 // ---- names. After a crash a client of names stops: what it did before may be undone, and the next step would stand on
 // that.
 static bool crashed(struct actor *a) {
@@ -160,6 +173,7 @@ void co_name_file(struct actor *a, uint32_t file, uint32_t place) {
                  : co_mx_create(a->mx, &op, place_dir(s, place), s->place[place].name, S_IFREG | 0644, MX_O_CREATE,
                                 &a->open[file], &at);
     if (!e) s->file[file].h = at.handle;
+    if (!s->file[file].of) watch(s, file);
     co_made(a, place, e, at.handle);
 }
 

@@ -72,6 +72,7 @@ void co_file_policy(struct actor *a, uint32_t file, const char *what, const char
 void co_dir_policy(struct actor *a, uint8_t dir, const char *what, const char *value);
 void co_file_write(struct actor *a, uint32_t file, uint64_t off, uint32_t len, uint8_t byte);
 void co_file_sync(struct actor *a, uint32_t file);
+void co_file_close(struct actor *a, uint32_t file); // if it has it open
 void co_file_cut(struct actor *a, uint32_t file, uint64_t size);
 void co_pause(struct actor *a, uint64_t ns);
 

@@ -139,6 +139,16 @@ static void co_cut_and_grow(struct actor *a) {
     co_file_sync(a, 0);
 }
 
+// The same, of a file of which nothing is on disk yet: what the rows hold of it comes there with the cut still under way.
+static void co_cut_new(struct actor *a) {
+    co_file_write(a, 0, 0, 2 * BLOCK_BYTES, 3);
+    co_file_write(a, 0, 3 * CHUNK, BLOCK_BYTES, 4);
+    co_pause(a, USEC(300));
+    co_file_cut(a, 0, BLOCK_BYTES + 5);
+    co_file_write(a, 0, 4 * CHUNK, BLOCK_BYTES, 5);
+    co_file_sync(a, 0);
+}
+
 static void co_far(struct actor *a) {
     co_file_write(a, 0, 3 * CHUNK + 2 * BLOCK_BYTES, BLOCK_BYTES, 3);
     co_file_sync(a, 0);
@@ -216,6 +226,11 @@ static void co_two_dirs_two_files(struct actor *a) {
     co_name_file(a, 1, AT_B);
     co_places_sync(a);
 }
+static void co_file_alone(struct actor *a) {
+    co_make_beside(a);
+    co_name_file(a, 0, stage_place(a->stage, 0, "f"));
+    co_places_sync(a);
+}
 static void co_root_only(struct actor *a) {
     (void)stage_place(a->stage, 0, "d");
     (void)stage_place(a->stage, 1, "a");
@@ -242,6 +257,14 @@ static void co_mkdir_and_create(struct actor *a) {
     co_name_dir(a, 1, 0);
     co_places_sync(a);
     co_name_file(a, 0, 1);
+    co_places_sync(a);
+}
+// A file goes while what was written to it first is on its way to disk, by its age.
+static void co_drop_new(struct actor *a) {
+    co_file_write(a, 0, 0, BLOCK_BYTES, 3);
+    co_pause(a, USEC(14900));
+    co_name_drop(a, 0);
+    co_file_close(a, 0);
     co_places_sync(a);
 }
 static void co_rmdir(struct actor *a) {
@@ -272,6 +295,7 @@ static const struct script scripts[] = {
     {"aged", "writes that nobody fsyncs, and a neighbour's fsync", co_one_block, {co_aged_first, co_aged_second}},
     {"parts", "parts of blocks, over the bounds of blocks and chunks", co_three_blocks, {co_parts}},
     {"cut", "a truncate in the middle of a block that is on its way to disk", co_three_blocks, {co_cut, co_cut_beside}},
+    {"cut-new", "a truncate of a file that comes to disk for the first time", co_empty_file, {co_cut_new, co_cut_beside}},
     {"cut-grow", "a truncate, then a write beyond the end", co_three_blocks, {co_cut_and_grow}},
     {"far", "a write far beyond the end", co_one_block, {co_far}},
     {"tough2", "writes at toughness 2", co_tough2, {co_tough2_act}},
@@ -285,6 +309,7 @@ static const struct script scripts[] = {
     {"parity3", "a file with dedicated parity", co_dedicated, {co_overwrite_and_grow}},
     {"mkdir", "mkdir, create in it", co_root_only, {co_mkdir_and_create}},
     {"rmdir", "rmdir", co_two_dirs, {co_rmdir}},
+    {"drop-new", "an unlink of a file that comes to disk for the first time", co_file_alone, {co_drop_new}},
     {"rename", "a rename across directories, then unlink", co_two_dirs, {co_rename}},
     {"rename-over", "a rename across directories over a file", co_two_dirs_two_files, {co_rename_over}},
     {"link", "a link across directories, then unlink of the first name", co_two_dirs, {co_link_and_unlink}},

@@ -107,7 +107,7 @@ static err co_sweep(struct object *o, uint64_t from_seg) {
     if (!w.batch) w.batch = batch_new(o->r->store);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
     if (o->gone && !o->r->cfg.stand_in) batch_del(w.batch, o->r->tree, &k); // a stand-in tells it the one that returns
-    else row_batch_cnode2(w.batch, o);
+    else row_batch_cnode2_swept(w.batch, o);
     e = co_sweep_commit(&w);
     o->stored = e == OK && !o->gone;
     return e == OK ? co_store_sync(o->r->store, store_now(o->r->store)) : e;
@@ -121,10 +121,11 @@ static bool nothing_here(const struct object *o) { return o->r->cfg.stand_in && 
 static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, bool gone) {
     err e = co_row_object_load(o);
     if (e != OK) return e;
-    bool done = gone ? o->gone : o->stored && truncates <= o->truncates;
-    if (done) return OK;
+    bool known = gone ? o->gone : o->stored && truncates <= o->truncates;
+    if (known && !o->sweeping) return OK; // sweeping: the last one failed
     if (gone) from_seg = 0;
     o->gone = gone || o->gone;
+    if (!o->sweeping) o->before = o->truncates;
     o->truncates = MAX(o->truncates, truncates);
     o->durable_end = o->end_wanted = 0;
     o->cut_open = !gone && from_seg > 0; // until the zeroing that follows (name_truncate.c)

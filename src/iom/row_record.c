@@ -179,20 +179,27 @@ void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t
 
 // ---- CNODE2, blocks -------------------------------------------------------------------------------------------------
 
-void row_batch_cnode2(struct batch *b, struct object *o) {
-    struct row_cnode2 v = {.truncates = le32_of(o->truncates), .flags = le32_of((o->gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0))};
+static void batch_cnode2(struct batch *b, const struct object *o, uint32_t truncates, bool gone) {
+    struct row_cnode2 v = {.truncates = le32_of(truncates), .flags = le32_of((gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0))};
     refmap_put(v.map.b, &o->map);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
     batch_put(b, o->r->tree, &k, &v, sizeof v);
 }
 
+static uint32_t count_told(const struct object *o) { return o->sweeping ? o->before : o->truncates; }
+
+void row_batch_cnode2(struct batch *b, struct object *o) { batch_cnode2(b, o, count_told(o), o->gone && !o->sweeping); }
+void row_batch_cnode2_swept(struct batch *b, struct object *o) { batch_cnode2(b, o, o->truncates, o->gone); }
+
 void row_batch_stored(struct batch *b, struct seg *s) {
-    s->storing = s->o->stored ? 0 : s->o->truncates + 1;
-    if (s->storing) row_batch_cnode2(b, s->o);
+    struct object *o = s->o;
+    s->storing = o->stored ? 0 : count_told(o) + 1;
+    if (s->storing) row_batch_cnode2(b, o);
 }
 
+// An older count may have come to lie over that of a discard: it is put again with what comes next.
 void row_stored(struct seg *s) {
-    if (s->storing == s->o->truncates + 1) s->o->stored = true;
+    if (s->storing) s->o->stored = s->storing == s->o->truncates + 1;
     s->storing = 0;
 }
 
