@@ -365,13 +365,19 @@ static uint64_t count_free(const struct store *s) {
     for (uint32_t i = 0; i < s->t->o.blocks; i++) n += s->t->use[i] == FREE || s->t->use[i] == RELEASED;
     return n;
 }
+static uint64_t for_recovery(const struct store *s) { return MAX(32, s->t->o.blocks / 8); } // a half of it: what makes room
 uint64_t store_blocks_used(const struct store *s) { return s->t->o.blocks - count_free(s); }
 uint64_t store_blocks_free(const struct store *s) {
-    uint64_t n = count_free(s), kept = s->reserved + MAX(32, s->t->o.blocks / 8); // the reserve of recovery
+    uint64_t n = count_free(s), kept = s->reserved + for_recovery(s);
     return n > kept ? n - kept : 0;
 }
 bool store_reserve(struct store *s, uint64_t blocks) {
     if (store_blocks_free(s) < blocks) return false;
+    s->reserved += blocks;
+    return true;
+}
+bool store_reserve_urgent(struct store *s, uint64_t blocks) {
+    if (count_free(s) < s->reserved + for_recovery(s) / 2 + blocks) return false;
     s->reserved += blocks;
     return true;
 }
