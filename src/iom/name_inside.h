@@ -45,6 +45,7 @@ uint32_t dirent_encode(struct rec_dirent *out, struct handle h, const struct ref
 MUST_USE err dirent_decode(struct dirent *d, const struct key *k, const void *val, uint32_t len);
 MUST_USE err co_cnode_get(struct names *n, struct handle h, struct cnode *c);     // ERR_STALE
 MUST_USE err co_cnode_live(struct names *n, struct handle h, struct cnode *c);    // ... also if deleted and not held open
+MUST_USE err co_cnode_kept(struct names *n, struct handle h, struct cnode *c);    // ERR_BUSY instead: deleted, and being cleared away
 MUST_USE err co_dirent_find(struct names *n, struct handle dir, struct name nm, struct dirent *d); // ERR_NOENT: d->number = a free one, 0 = none
 MUST_USE err co_dir_empty(struct names *n, struct handle dir, bool *empty);
 MUST_USE err co_handle_new(struct names *n, struct handle *h);
@@ -273,6 +274,7 @@ bool session_release_object(struct names *n, struct name_session *s, struct hand
 // -------------------------------------------------------
 void orphans_init(struct names *n);
 void orphans_fini(struct names *n);
+MUST_USE err co_orphan_kept(struct names *n, struct handle h); // its last name is gone. ERR_BUSY: and nobody opens it any more
 bool orphan_batch(struct names *n, struct batch *b, struct cnode *c); // the object lost its last name: false: its records go with this batch
 void orphan_note(struct names *n, struct handle h);                   // it may go now: looks at it soon
 MUST_USE err co_orphans_load(struct names *n);
@@ -284,7 +286,8 @@ struct hold *truncate_open(struct names *n, struct handle h); // NULL: none is u
 // A truncate is under way and its INTENT durable: *size is the object's durable end for those who know the new count.
 // ERR_TRUNCATED for an older one.
 bool truncate_durable_end(struct names *n, struct handle h, uint32_t truncates, uint64_t *size, err *result);
-MUST_USE err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c, struct hold **held);
+MUST_USE err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c, struct hold **held,
+                                err (*co_get)(struct names *n, struct handle h, struct cnode *c));
 MUST_USE err co_object_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c); // live, no truncate under way
 MUST_USE err co_object_put(struct request *r, struct cnode *c); // one batch with the reply
 void object_changed(struct names *n, struct handle h, uint64_t number); // its creation or size is in this batch

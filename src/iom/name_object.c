@@ -112,6 +112,11 @@ err co_cnode_live(struct names *n, struct handle h, struct cnode *c) {
     return e;
 }
 
+err co_cnode_kept(struct names *n, struct handle h, struct cnode *c) {
+    err e = co_cnode_get(n, h, c);
+    return e == OK && c->nlink == 0 && !object_open(n, h) ? co_orphan_kept(n, h) : e;
+}
+
 // 61 bits of the hash, never zero, above two bits for the collision: cookies are 4 and more and below 2^63.
 uint64_t name_hash(struct name nm) {
     uint64_t h = hash64(nm.s, nm.len, 0) >> 3;

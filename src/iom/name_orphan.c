@@ -41,6 +41,14 @@ static void orphan_put(const struct names *n, struct batch *b, struct handle h, 
     batch_put(b, n->tree, &k, &rec, sizeof rec);
 }
 
+err co_orphan_kept(struct names *n, struct handle h) {
+    struct rec_orphan rec;
+    uint32_t len;
+    struct key k = orphan_key(h);
+    err e = co_tree_get(n->store, n->tree, &k, &rec, sizeof rec, &len);
+    return e == ERR_NOENT || (e == OK && rec.state == ORPHAN_GOING) ? ERR_BUSY : e;
+}
+
 static void symlink_del(const struct names *n, struct batch *b, const struct cnode *c) {
     uint8_t id[HANDLE_BYTES];
     handle_put(id, c->h);

@@ -104,18 +104,18 @@ err co_names_raise_end(struct names_raise *x) {
     return e;
 }
 
-// While a truncate holds the object its new size is the durable end, for it is the truncate that waits for who asks.
+// While a truncate holds the object its new size is the durable end, for it is the truncate that waits for who asks. What is deleted and not cleared away has its end
+// too, who may have it open or not: what was written of it must not hold up others.
 static err co_end_durable(struct request *r, struct handle h, const struct raise *w, uint64_t *durable_end) {
     struct names *n = r->n;
     struct lockset locks;
     struct cnode c;
     for (;;) {
         struct hold *held;
-        err e = co_object_try_lock(n, h, &locks, &c, &held);
+        err e = co_object_try_lock(n, h, &locks, &c, &held, co_cnode_kept);
         if (e == OK && held == NULL) break;
         if (e == OK && truncate_durable_end(n, h, w->truncates, durable_end, &e)) return e;
         if (e == OK) e = co_hold_wait(n, held);
-        if (e == ERR_STALE && co_cnode_get(n, h, &c) == OK) e = ERR_BUSY; // deleted, but not cleared away; who has it open may yet say so again
         if (e != OK) return e;
     }
     err e = co_raise_locked(r, w, &c);

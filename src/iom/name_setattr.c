@@ -2,14 +2,15 @@
 // the MX's). Growing changes the size alone; shrinking is a truncate (name_truncate.c).
 #include "iom/name_inside.h"
 
-// Under the object's lock, or else *held is the truncate that is under way and nothing is locked.
-err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c, struct hold **held) {
+// Under the object's lock, or else *held is the truncate that is under way and nothing is locked. co_get: co_cnode_live, or who asks for more.
+err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c, struct hold **held,
+                       err (*co_get)(struct names *n, struct handle h, struct cnode *c)) {
     locks->len = 0;
     lockset_add(locks, h);
     co_lockset_take(n, locks);
     *held = truncate_open(n, h);
     err e = n->stopping ? ERR_STOPPED : OK;
-    if (e == OK && *held == NULL) e = co_cnode_live(n, h, c);
+    if (e == OK && *held == NULL) e = co_get(n, h, c);
     if (e != OK || *held != NULL) lockset_release(n, locks);
     return e;
 }
@@ -18,7 +19,7 @@ err co_object_try_lock(struct names *n, struct handle h, struct lockset *locks, 
 err co_object_lock(struct names *n, struct handle h, struct lockset *locks, struct cnode *c) {
     for (;;) {
         struct hold *held;
-        err e = co_object_try_lock(n, h, locks, c, &held);
+        err e = co_object_try_lock(n, h, locks, c, &held, co_cnode_live);
         if (e != OK || held == NULL) return e;
         e = co_hold_wait(n, held);
         if (e != OK) return e;
