@@ -45,17 +45,21 @@ static void add_block(struct rows *r, struct acc *a, unsigned b, struct buf *buf
     row_layer_set(&a->l, b, c);
 }
 
+// For each block that P holds, until the new parity has its own place: one in which it is kept if the array stops, one for the parity that recovery makes of it.
+#define PLACES_HELD 2u
+
 // model: P_DELTA
 static err accumulate(struct pseg *p, uint8_t k, uint64_t version, uint64_t end, uint32_t off, struct slice delta) {
     struct rows *r = p->s.r;
     struct acc *a = p->open[k];
     if (a && a->version != version) return ERR_INVAL;
     row_mask rows = row_span(off, delta.len_bytes), fresh = rows & (row_mask)~(a ? a->l.mask : 0);
-    if (fresh && !(end ? store_reserve : store_reserve_urgent)(r->store, row_count(fresh))) return ERR_NOSPC; // no end: zeros of a cut (row_data.c)
+    uint32_t places = PLACES_HELD * row_count(fresh);
+    if (fresh && !(end ? store_reserve : store_reserve_urgent)(r->store, places)) return ERR_NOSPC; // no end: zeros of a cut (row_data.c)
     if (!a) a = p->open[k] = mem_alloc(r->env->mem, sizeof *a);
     a->version = version;
     a->end = MAX(a->end, end);
-    a->reserved += row_count(fresh);
+    a->reserved += places;
     r->acc_bytes += row_count(fresh) * BLOCK_BYTES;
     ROW_FOR(rows, b) {
         uint32_t first = MAX(off, b * BLOCK_BYTES), last = MIN(off + delta.len_bytes, (b + 1) * BLOCK_BYTES);
