@@ -66,6 +66,7 @@ struct transfer {
     struct slice data;      // write
     uint8_t toughness;
     bool raises;            // the starter's part brings the new size
+    bool cut;               // fsync: the starter says that the object was cut meanwhile
     bool told;              // and it was the only part: the starter knows all of this write, after the fact
     const uint64_t *recoveries; // mx_target's
     struct share share[ARRAY_IOMS_MAX];
@@ -533,11 +534,15 @@ static err co_meta_durable(struct mx *m, struct mx_op *op, struct mx_object *o) 
     return e;
 }
 
-static err co_meta_part(struct transfer *t, iom_id iom) { return co_meta_durable(t->m, t->op, t->o); }
+static err co_meta_part(struct transfer *t, iom_id iom) {
+    err e = co_meta_durable(t->m, t->op, t->o);
+    t->cut = e == ERR_TRUNCATED; // what members say counts more: they say it once
+    return t->cut ? OK : e;
+}
 
 // Every member is asked, for others may have written through other MXs. Where the whole object lies below its durable end the starter is
-// asked at the same time; else first, for the rows need to know that end.
-static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o) {
+// asked at the same time; else first, for the rows need to know that end. ERR_TRUNCATED: it was cut meanwhile, and not all were asked.
+static err co_fsync_once(struct mx *m, struct mx_op *op, struct mx_object *o) {
     struct transfer t = {.m = m, .op = op, .o = o};
     struct part part[ARRAY_IOMS_MAX + 1];
     bool first = o->size > o->durable_end && o->learned_ns;
@@ -554,7 +559,17 @@ static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o)
         group_add(&t.parts);
         part_task(&part[o->map.span]);
     }
-    return co_group_wait(m->env, &t.parts, "mx: fsync");
+    err of_members = co_group_wait(m->env, &t.parts, "mx: fsync");
+    return of_members == OK && t.cut ? ERR_TRUNCATED : of_members;
+}
+
+static err co_fsync_members(struct mx *m, struct mx_op *op, struct mx_object *o) {
+    for (;;) {
+        err e = co_fsync_once(m, op, o);
+        if (e != ERR_TRUNCATED) return e;
+        e = co_learn(m, op, o);
+        if (e) return e;
+    }
 }
 
 err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_only) {
@@ -562,7 +577,6 @@ err co_mx_fsync(struct mx *m, struct mx_op *op, struct mx_file *f, bool data_onl
     mx_op_begin(m, op);
     uint64_t writes = o->writes, fast = o->fast;
     err e = co_fsync_members(m, op, o);
-    if (e == ERR_TRUNCATED) e = co_learn(m, op, o); // cut meanwhile: what is left was made durable by the truncate
     if (e) return e;
     o->synced = MAX(o->synced, writes);
     o->fast_synced = MAX(o->fast_synced, fast);

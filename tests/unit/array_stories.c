@@ -306,6 +306,23 @@ static void deleted_while_an_mx_is_dead(void **state) {
     story_end(&s);
 }
 
+// A client has overwritten a block; another cuts the file, far above it. The first one's fsync learns of the cut, and was once answered although nobody had been
+// asked for the block: what the cut makes durable is the row that it cuts.
+static void an_fsync_that_meets_a_cut(void **state) {
+    static struct story s;
+    story_begin(&s, 1);
+    file_is_written(&s);
+    does(&s.c[1], co_close);
+    does(&s.c[1], co_open_again); // it knows no durable end
+    writes(&s.c[1], 0, 4096, 2);
+    truncates(&s.c[0], FILE_BYTES / 2);
+    does(&s.c[1], co_fsync);
+    array_power_cut(s.a);
+    recovers(&s);
+    reads(&s.c[0], 0, 4096, 0, 2);
+    story_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(straddle_4),  cmocka_unit_test(straddle_75), cmocka_unit_test(two_stops_1),
@@ -313,6 +330,7 @@ int main(void) {
         cmocka_unit_test(unlink_beside_truncate_one_dies), cmocka_unit_test(a_loss_is_told_to_all), cmocka_unit_test(a_truncate_is_done_once),
         cmocka_unit_test(many_cuts_over_a_delta_under_way), cmocka_unit_test(a_write_to_what_is_forgotten),
         cmocka_unit_test(more_appends_than_slots), cmocka_unit_test(deleted_while_an_mx_is_dead),
+        cmocka_unit_test(an_fsync_that_meets_a_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
