@@ -427,6 +427,11 @@ err co_rows_write(struct rows *r, const struct row_write *w) {
 // ---- zero -----------------------------------------------------------------------------------------------------------
 
 // The parts that are not holes already, one block at a time: punching is rare and mostly meets one or two blocks.
+// Of its own: for one that is missing the IOM that returns may have it.
+static bool is_lost(struct dseg *d, unsigned b) {
+    return d->s.r->broken == OK && not_in_memory(d, (row_mask)(1u << b)) && !row_missing(d->s.spot, (row_mask)(1u << b));
+}
+
 static err co_zero_seg(struct dseg *d, uint32_t off, uint32_t len, uint64_t end, struct group *g) {
     err e = OK;
     co_lock(d->s.r->env, &d->s.lock, "row: segment");
@@ -438,6 +443,7 @@ static err co_zero_seg(struct dseg *d, uint32_t off, uint32_t len, uint64_t end,
         struct change c = {.off = b * BLOCK_BYTES + p.at, .len = p.len, .truncates = d->s.o->truncates, .end = 0, .group = g};
         e = co_prepare(d, &c);
         if (e == OK && !is_hole(d, b)) e = apply(d, &c);
+        if (e == ERR_IO && is_lost(d, b)) e = co_row_give_up(&d->s, b); // what is left of it stays lost, and what was cut does not come back
     }
     co_unlock(d->s.r->env, &d->s.lock);
     return e;

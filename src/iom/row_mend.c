@@ -182,6 +182,28 @@ static err co_mend(struct seg *s, row_mask bad) {
     return lost ? ERR_IO : OK;
 }
 
+// The place stays, with a checksum that nothing in it has: should the device give the block back, nobody takes it.
+err co_row_give_up(struct seg *s, unsigned b) {
+    struct rows *r = s->r;
+    struct spot was = s->spot[b];
+    while (s->putting) co_wait(r->env, &s->q, "row mend: another puts the CHUNK");
+    if (s->dead || !row_spot_same(&s->spot[b], &was)) return OK; // written over meanwhile
+    LOG(r->env, TRACE_ERROR, "rows: block %llu, of object %u/%llx segment %llu row %u, is given up: it was cut, and cannot be read", (unsigned long long)was.at,
+        s->o->h.starter, (unsigned long long)s->o->h.index, (unsigned long long)s->n, b);
+    struct batch *batch = batch_new(r->store);
+    lsn at;
+    s->putting = true;
+    s->spot[b].crc = ~was.crc;
+    row_batch_chunk(batch, s);
+    batch_urgent(batch);
+    err e = co_batch_commit(batch, &at);
+    s->putting = false;
+    waitq_wake_all(r->env, &s->q);
+    waitq_wake_all(r->env, &r->settle_wake);
+    if (e != OK) row_break(r, e, "a block that is given up");
+    return e == OK ? co_store_sync(r->store, store_now(r->store)) : e;
+}
+
 err co_row_mend(struct seg *s, row_mask bad) {
     struct rows *r = s->r;
     if (s->role == ROW_DATA && !row_has_parity(row_d(s))) {

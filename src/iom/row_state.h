@@ -327,6 +327,7 @@ void gathered_free(struct gathered *g);
 // row_mend.c
 // Rebuilds settled blocks that do not read. OK: look again, at memory first. ERR_IO: not to be had, counted and named.
 MUST_USE err co_row_mend(struct seg *s, row_mask bad);
+MUST_USE err co_row_give_up(struct seg *s, unsigned b); // a block that co_row_mend cannot give is recorded as lost
 
 // row_settle.c
 void row_settler(void *arg);

@@ -120,6 +120,41 @@ static void without_protection_it_is_lost(void **state) {
     story_end(&s);
 }
 
+// A truncate in the middle of a lost block once never ended, nor any recovery after it: it cannot be zeroed. It is given up.
+static void a_lost_block_is_cut(void **state) {
+    static struct story s;
+    uint8_t d = another_rots(&s, "none");
+    truncates(&s.c[0], 100);
+    truncates(&s.c[0], FILE_BYTES);
+    reads_eio(&s.c[0], 0);
+    reads(&s.c[0], 4096, 4096, 0, 0);
+    one_dies_and_is_back(&s, d);
+    reads_eio(&s.c[0], 0);
+    truncates(&s.c[0], 0);
+    writes(&s.c[0], 0, 4096, 2);
+    reads(&s.c[0], 0, 4096, 0, 2);
+    story_end(&s);
+}
+
+// The row's other blocks keep theirs.
+static void one_of_two_lost_blocks_is_cut(void **state) {
+    static struct story s;
+    struct row r = quiet_row(&s);
+    chunk_rots(&s, r.d[0]);
+    chunk_rots(&s, r.d[1]);
+    starts(&s);
+    truncates(&s.c[0], CHUNK + 100);
+    reads_eio(&s.c[0], CHUNK);
+    reads_eio(&s.c[0], 0);
+    one_dies_and_is_back(&s, r.p);
+    reads(&s.c[0], 4096, 4096, 0, 1);
+    truncates(&s.c[0], 0);
+    writes(&s.c[0], 0, 4096, 2);
+    does(&s.c[0], co_fsync);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
 // ---- two bad blocks in a row
 
 static void two_data_blocks(void **state) {
@@ -411,6 +446,8 @@ int main(void) {
         T(a_parity_is_formed_over_a_bad_one),
         T(a_mirror_mends),
         T(without_protection_it_is_lost),
+        T(a_lost_block_is_cut),
+        T(one_of_two_lost_blocks_is_cut),
         T(two_data_blocks),
         T(a_data_block_and_the_parity),
         T(a_row_that_goes_on),
