@@ -85,6 +85,7 @@ struct hold { // one per (kind, thing), with the number of its holders (only HOL
     uint32_t waiters;
     uint64_t size;           // HOLD_TRUNCATE: the new size, durable with the INTENT ...
     uint32_t truncates;      // ... under this count; 0 until the INTENT is durable
+    bool left;               // likewise: recovery could not finish it
 };
 uint64_t hold_key(enum hold_kind kind, struct handle h, struct name nm);
 struct hold *hold_find(struct names *n, uint64_t key, const struct intent_id *but); // of another intent, or NULL
@@ -294,8 +295,8 @@ void object_changed(struct names *n, struct handle h, uint64_t number); // its c
 uint64_t object_number(const struct names *n, struct handle h);         // all of that is durable when this batch is
 MUST_USE err co_truncates_load(struct names *n);    // their holds
 MUST_USE err co_truncates_recover(struct names *n, bool finish); // before and after the resolution of rows
+void co_truncates_again(struct names *n);                        // what that has left
 MUST_USE err co_members_discard(struct names *n, struct handle h, const struct refmap *m, uint64_t from_seg, uint32_t truncates, bool gone);
-MUST_USE err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len, uint32_t truncates);
 MUST_USE err co_call_iom(struct names *n, iom_id to, const struct msg *req, struct msg **reply); // sends until it gets through; ERR_STOPPED
 bool err_transport(err e); // lost on the way, perhaps done; not an answer
 
@@ -327,7 +328,7 @@ struct names {
     struct map intents_here, parts_here, done_ids; // intent.c
     struct list done_order;
     uint32_t intent_counter;
-    struct list orphans; uint32_t orphan_workers; struct map orphans_known; bool orphans_waiting; struct waitq orphan_idle;
+    struct list orphans; uint32_t orphan_workers; struct map orphans_known; bool orphans_waiting, truncates_left; struct waitq orphan_idle;
     struct map touches;
     uint64_t recent[1024]; // by handle hash: object_number
     bool recovering;

@@ -50,6 +50,7 @@ struct fan { // one message to all members at once
     uint64_t from, len; // len: zero this range. Else discard from this segment
     uint32_t truncates;
     bool gone, zero;
+    bool once; // a block that cannot be read ends it, with ERR_IO
 };
 struct fan_one {
     struct fan *f;
@@ -99,6 +100,7 @@ static err co_fan_to(struct fan *f, iom_id to) {
         err e = iom_eq(to, f->n->c.self) ? co_fan_here(f) : co_fan_there(f, to);
         if (e == OK) return OK;
         if (f->n->stopping || e == ERR_STOPPED) return ERR_STOPPED;
+        if (f->once && e == ERR_IO) return e;
         LOG(f->n->env, TRACE_WARN, "names: IOM %u does not discard: %s", to.n, err_name(e));
         co_sleep_until(f->n->env, env_now_ns(f->n->env) + MSEC(100), "discard again");
     }
@@ -127,18 +129,18 @@ err co_members_discard(struct names *n, struct handle h, const struct refmap *m,
     return co_fan_out(&f);
 }
 
-err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len,
-                    uint32_t truncates) {
-    struct fan f = {.n = n, .h = h, .map = *m, .from = off, .len = len, .truncates = truncates, .zero = true};
+static err co_members_zero(struct names *n, struct handle h, const struct refmap *m, uint64_t off, uint64_t len,
+                           uint32_t truncates, bool once) {
+    struct fan f = {.n = n, .h = h, .map = *m, .from = off, .len = len, .truncates = truncates, .zero = true, .once = once};
     return co_fan_out(&f); // also if there is nothing to zero: members wait for it
 }
 
 // ---- a truncate
 static err co_truncate_members(struct names *n, struct handle h, const struct refmap *m, uint64_t size,
-                               uint32_t truncates) {
+                               uint32_t truncates, bool once) {
     uint64_t stripe = geo_data(m) * refmap_quantum(m);
     err e = co_members_discard(n, h, m, geo_segs_of_size(m, size), truncates, false);
-    return e == OK && size > 0 ? co_members_zero(n, h, m, size, ROUND_UP(size, stripe) - size, truncates) : e;
+    return e == OK && size > 0 ? co_members_zero(n, h, m, size, ROUND_UP(size, stripe) - size, truncates, once) : e;
 }
 
 static struct key truncate_record_key(struct handle h) {
@@ -201,7 +203,7 @@ static err co_truncate_end(struct request *r, struct handle h, const struct req_
 err co_truncate(struct request *r, struct cnode *c, const struct req_setattr *q, uint64_t now_ns) {
     struct names *n = r->n;
     err e = co_truncate_begin(n, c, q, now_ns);
-    if (e == OK) e = co_truncate_members(n, c->h, &c->map, le64_get(q->size), c->truncates + 1);
+    if (e == OK) e = co_truncate_members(n, c->h, &c->map, le64_get(q->size), c->truncates + 1, false);
     return e == OK ? co_truncate_end(r, c->h, q, now_ns, c->truncates + 1) : e;
 }
 
@@ -250,6 +252,24 @@ static err co_truncate_end_again(struct names *n, struct handle h, const struct 
     return e;
 }
 
+static err co_truncate_discard(struct names *n, struct handle h, const struct rec_truncate *rec) {
+    struct refmap m;
+    err e = refmap_at(&m, rec->map.b);
+    return e == OK ? co_members_discard(n, h, &m, geo_segs_of_size(&m, le64_get(rec->size)), le32_get(rec->truncates), false) : e;
+}
+
+// What cannot be zeroed, for it is at one that is missing and its row does not give it, is left, held as it is: nobody is to wait for that one but who uses the object.
+static err co_truncate_finish(struct names *n, struct handle h, const struct rec_truncate *rec) {
+    struct refmap m;
+    err e = refmap_at(&m, rec->map.b);
+    if (e == OK) e = co_truncate_members(n, h, &m, le64_get(rec->size), le32_get(rec->truncates), true);
+    if (e != ERR_IO) return e == OK ? co_truncate_end_again(n, h, rec) : e;
+    struct hold *t = truncate_open(n, h);
+    if (!t->left) LOG(n->env, TRACE_WARN, "names: the truncate of object %u/%llx is not finished: a block cannot be read", h.starter, (unsigned long long)h.index);
+    t->left = n->truncates_left = true;
+    return OK;
+}
+
 // `finish` false: discards alone, before rows are resolved, for what is cut is not to be resolved. True: zeroes the
 // rest of the last stripe, through the update protocol and so after resolution, and ends the truncate.
 err co_truncates_recover(struct names *n, bool finish) {
@@ -258,14 +278,22 @@ err co_truncates_recover(struct names *n, bool finish) {
     err e;
     for (; (e = co_truncate_next(n, &k, &rec)) == OK; k = key_next(k)) {
         struct handle h = wire_handle_at(&rec.handle);
-        struct refmap m;
-        uint64_t size = le64_get(rec.size);
-        uint32_t truncates = le32_get(rec.truncates);
-        e = refmap_at(&m, rec.map.b);
-        if (e == OK && !finish) e = co_members_discard(n, h, &m, geo_segs_of_size(&m, size), truncates, false);
-        if (e == OK && finish) e = co_truncate_members(n, h, &m, size, truncates);
-        if (e == OK && finish) e = co_truncate_end_again(n, h, &rec);
+        e = finish ? co_truncate_finish(n, h, &rec) : co_truncate_discard(n, h, &rec);
         if (e != OK) return e;
     }
     return e == ERR_NOENT ? OK : e;
+}
+
+void co_truncates_again(struct names *n) {
+    struct rec_truncate rec;
+    struct key k = intents_first();
+    err e;
+    n->truncates_left = false;
+    for (; (e = co_truncate_next(n, &k, &rec)) == OK; k = key_next(k)) {
+        struct handle h = wire_handle_at(&rec.handle);
+        struct hold *t = truncate_open(n, h);
+        if (t && t->left) e = co_truncate_finish(n, h, &rec);
+        if (e != OK) break;
+    }
+    if (e != ERR_NOENT) n->truncates_left = true; // next second
 }

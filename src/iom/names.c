@@ -214,6 +214,7 @@ static void co_housekeep(struct names *n, void *arg) {
         co_touches_apply(n);
         co_sessions_expire(n);
         intents_age(n);
+        if (n->truncates_left) co_truncates_again(n);
         if (n->orphans_waiting && sessions_settled(n)) co_orphans_settle(n);
         if (co_mirror_durable(n, n->mirror.number) != OK && !n->stopping)
             LOG(n->env, TRACE_ERROR, "names: batches could not be made durable");
@@ -329,6 +330,7 @@ static void names_forget(struct names *n) { // what memory knew of an earlier se
     MAP_FOR(&n->holds, it) mem_free(n->mem, it.value);
     map_clear(&n->holds);
     n->index_next = n->index_end = 0;
+    n->truncates_left = false;
     memset(n->recent, 0, sizeof n->recent);
     intents_fini(n);
     intents_init(n);

@@ -427,9 +427,10 @@ err co_rows_write(struct rows *r, const struct row_write *w) {
 // ---- zero -----------------------------------------------------------------------------------------------------------
 
 // The parts that are not holes already, one block at a time: punching is rare and mostly meets one or two blocks.
-// Of its own: for one that is missing the IOM that returns may have it.
+// What a stand-in lacks the IOM that returns may have.
 static bool is_lost(struct dseg *d, unsigned b) {
-    return d->s.r->broken == OK && not_in_memory(d, (row_mask)(1u << b)) && !row_missing(d->s.spot, (row_mask)(1u << b));
+    row_mask row = (row_mask)(1u << b);
+    return d->s.r->broken == OK && not_in_memory(d, row) && !(d->s.r->cfg.stand_in && row_missing(d->s.spot, row));
 }
 
 static err co_zero_seg(struct dseg *d, uint32_t off, uint32_t len, uint64_t end, struct group *g) {

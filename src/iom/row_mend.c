@@ -182,26 +182,29 @@ static err co_mend(struct seg *s, row_mask bad) {
     return lost ? ERR_IO : OK;
 }
 
-// The place stays, with a checksum that nothing in it has: should the device give the block back, nobody takes it.
+#define CRC_LOST 0x6c6f7374u // of what lies in such a place, by one chance in 2^32
+
+// It gets a new place, in which nothing is written: should the device give the old one back after all, nobody looks there.
 err co_row_give_up(struct seg *s, unsigned b) {
     struct rows *r = s->r;
-    struct spot was = s->spot[b];
+    struct runs runs;
+    struct spot was[ROWS_MAX], next[ROWS_MAX];
+    row_mask row = (row_mask)(1u << b);
+    memcpy(was, s->spot, sizeof was);
+    if (was[b].crc == CRC_LOST) return OK;
+    err e = co_row_alloc(r, 1, &runs);
+    if (e != OK) return e;
     while (s->putting) co_wait(r->env, &s->q, "row mend: another puts the CHUNK");
-    if (s->dead || !row_spot_same(&s->spot[b], &was)) return OK; // written over meanwhile
-    LOG(r->env, TRACE_ERROR, "rows: block %llu, of object %u/%llx segment %llu row %u, is given up: it was cut, and cannot be read", (unsigned long long)was.at,
-        s->o->h.starter, (unsigned long long)s->o->h.index, (unsigned long long)s->n, b);
-    struct batch *batch = batch_new(r->store);
-    lsn at;
-    s->putting = true;
-    s->spot[b].crc = ~was.crc;
-    row_batch_chunk(batch, s);
-    batch_urgent(batch);
-    err e = co_batch_commit(batch, &at);
-    s->putting = false;
-    waitq_wake_all(r->env, &s->q);
-    waitq_wake_all(r->env, &r->settle_wake);
-    if (e != OK) row_break(r, e, "a block that is given up");
-    return e == OK ? co_store_sync(r->store, store_now(r->store)) : e;
+    if (still(s, row, was)) {
+        next[b] = (struct spot){row_runs_take(&runs).n, CRC_LOST};
+        e = co_commit(s, row, &runs, next);
+        LOG(r->env, TRACE_ERROR, "rows: object %u/%llx segment %llu row %u: the block is given up: the file was cut in it, and its row does not give it back",
+            s->o->h.starter, (unsigned long long)s->o->h.index, (unsigned long long)s->n, b);
+    } else {
+        row_runs_unalloc(r, &runs);
+    }
+    row_runs_free(r, &runs);
+    return e;
 }
 
 err co_row_mend(struct seg *s, row_mask bad) {
