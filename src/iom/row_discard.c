@@ -133,9 +133,9 @@ static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, b
     o->sweeping = true;
     o->sweep_from = from_seg;
     co_drop_all(o, from_seg);
-    e = co_sweep(o, from_seg);
+    e = !gone && nothing_here(o) ? co_row_note_cut(o, from_seg, UINT64_MAX) : OK; // before CNODE2 tells that it is done
+    if (e == OK) e = co_sweep(o, from_seg);
     o->sweeping = e != OK;
-    if (e == OK && !gone && nothing_here(o)) e = co_row_note_cut(o, from_seg, UINT64_MAX);
     return e;
 }
 

@@ -313,7 +313,8 @@ static err co_missed_cut(struct rows *r, struct handle h, const struct row_cut_r
     uint64_t off = le64_get(v->off);
     uint32_t count = le32_get(v->truncates);
     e = co_rows_discard(r, h, &o->map, MIN(le64_get(v->seg), ROW_KEY_SEG), count, false);
-    if (e == OK && off != UINT64_MAX) e = co_rows_zero(r, h, &o->map, off, OBJECT_BYTES_MAX - off, count);
+    uint64_t len = off == UINT64_MAX ? 0 : OBJECT_BYTES_MAX - off; // none to zero: the cut is over all the same
+    if (e == OK) e = co_rows_zero(r, h, &o->map, len ? off : 0, len, count);
     row_object_unpin(o);
     return e;
 }

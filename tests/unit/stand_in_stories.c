@@ -91,7 +91,73 @@ static void a_cut_that_only_the_missing_one_can_make(void **state) {
     story_end(&s);
 }
 
+// ---- a file without protection, cut while the IOM that has its first chunk is away
+
+static err co_make_unprotected(struct client *c) {
+    struct mx_op set = {0}, op = {0};
+    err e = co_mx_setxattr(c->mx, &set, handle_root(), "user.mendfs.protection", "none", 4, 0);
+    return e == OK ? co_mx_create(c->mx, &op, handle_root(), "g", S_IFREG | 0644, MX_O_CREATE, &c->file, &c->story->file) : e;
+}
+
+static struct sim_iom *cut_while_away(struct story *s, uint64_t size) {
+    struct client *c = &s->c[0];
+    story_begin_as(s, 1, true);
+    does(c, co_make_unprotected);
+    file_is_written(s);
+    idle(s, SEC(2));
+    struct sim_iom *leaver = &s->a->iom[geo_locate(&s->file.map, size).data.n];
+    iom_ask_stop(leaver->start.iom);
+    idle(s, SEC(1));
+    node_crash(leaver->node);
+    truncates(c, size);
+    return leaver;
+}
+
+static void is_back(struct story *s, struct sim_iom *leaver) {
+    array_start_one(leaver);
+    until(s, not_whole, s);
+    recovery_is_told(&s->c[0]);
+}
+
+// To a whole number of stripes: nothing is zeroed. The cut was never over for the one that returned, and what was appended to the file there never hardened.
+static void an_unprotected_file_is_cut_evenly(void **state) {
+    static struct story s;
+    uint64_t stripe = (uint64_t)IOMS * CHUNK;
+    is_back(&s, cut_while_away(&s, stripe));
+    writes(&s.c[0], stripe, 4096, 2);
+    does(&s.c[0], co_fsync);
+    reads(&s.c[0], stripe, 4096, 0, 2);
+    truncates(&s.c[0], stripe + 8192);
+    reads(&s.c[0], stripe + 4096, 4096, 0, 0);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
+// At each moment of the truncate all lose their power. What was cut does not come back.
+static void an_unprotected_file_is_cut_and_power_fails(void **state) {
+    for (uint64_t us = 20; us < 2000; us += 60) {
+        static struct story s;
+        struct client *c = &s.c[0];
+        uint64_t stripe = (uint64_t)IOMS * CHUNK;
+        struct sim_iom *leaver = cut_while_away(&s, 2 * stripe);
+        truncate_begins(c, stripe, 0);
+        idle(&s, USEC(us));
+        array_power_cut(s.a);
+        for (uint8_t i = 0; i < IOMS; i++) {
+            s.a->iom[i].serving = false;
+            if (&s.a->iom[i] != leaver) array_start_one(&s.a->iom[i]);
+        }
+        ends(c);
+        is_back(&s, leaver);
+        truncates(c, stripe + FILE_BYTES);
+        reads(c, stripe, FILE_BYTES - (uint32_t)stripe, 0, 0);
+        assert_int_equal(faults_of_check(&s), 0);
+        story_end(&s);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_leaves), cmocka_unit_test(one_leaves_slowly), cmocka_unit_test(a_cut_that_only_the_missing_one_can_make)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(an_unprotected_file_is_cut_evenly), cmocka_unit_test(an_unprotected_file_is_cut_and_power_fails),
+                                       cmocka_unit_test(one_leaves), cmocka_unit_test(one_leaves_slowly), cmocka_unit_test(a_cut_that_only_the_missing_one_can_make)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
