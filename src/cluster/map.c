@@ -14,6 +14,7 @@ struct map_head {
     le64 version, epoch, recoveries, stamp;
 };
 _Static_assert(sizeof(struct map_head) == 64, "the head of an encoded map");
+#define ENTRY_LOST 0x80u // in state: map_iom.lost
 struct map_entry {
     uint8_t store[16];
     le64 incarnation;
@@ -34,7 +35,7 @@ static uint32_t map_sum(const uint8_t *p, uint32_t len_bytes) {
 
 static uint8_t *put_iom(uint8_t *p, const struct map_iom *m) {
     struct map_entry e = {.incarnation = le64_of(m->incarnation),
-                          .state = m->state,
+                          .state = (uint8_t)(m->state | (m->lost ? ENTRY_LOST : 0)),
                           .proxy = m->proxy,
                           .at_len = (uint8_t)strnlen(m->at, sizeof m->at),
                           .host_len = (uint8_t)strnlen(m->host, sizeof m->host)};
@@ -79,7 +80,8 @@ static const uint8_t *take_iom(struct map_iom *m, const uint8_t *p, const uint8_
     if (end - p < e.at_len + e.host_len || e.at_len >= sizeof m->at || e.host_len >= sizeof m->host) return NULL;
     memcpy(m->store, e.store, 16);
     m->incarnation = le64_get(e.incarnation);
-    m->state = e.state;
+    m->state = e.state & (uint8_t)~ENTRY_LOST;
+    m->lost = e.state & ENTRY_LOST;
     m->proxy = e.proxy;
     memcpy(m->at, p, e.at_len);
     memcpy(m->host, p + e.at_len, e.host_len);

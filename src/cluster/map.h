@@ -32,6 +32,7 @@ struct map_iom {
     uint8_t store[16];            // the random id made with its store: another one is another (empty) disk
     uint64_t incarnation;         // admitted last; 0: none yet
     uint8_t state;                // enum map_iom_state
+    bool lost;                    // its memory, since the array ran last
     uint8_t proxy;                // position of the IOM that has the copy of its contents
     char at[MAP_ADDRESS_BYTES];   // for net_connect
     char host[MAP_HOST_BYTES];    // label: what dies together
@@ -42,8 +43,8 @@ struct cluster_map {
     uint8_t cluster[16];
     uint64_t version;     // 1, 2, 3...: one more with every change
     uint64_t epoch;       // only grows; one more whenever the set of serving incarnations changes
-    uint64_t recoveries;  // low half: those after which something answered may be lost, more than one member having lost its memory (fsync, NFS verifiers); high
-                          // half: those after which only what one member alone had may be (toughness 0, no protection)
+    uint64_t recoveries;  // low half: those after which something answered may be lost, more than one member having lost its memory since the array ran last (fsync, NFS
+                          // verifiers); high half: those after which only what one member alone had may be (toughness 0, no protection)
     uint64_t stamp;       // random, of this change: tells who made it
     uint8_t state;        // enum array_state
     uint8_t ioms, voters; // counts

@@ -137,16 +137,19 @@ static void admit(struct map_iom *a, uint64_t incarnation) {
 
 static void make_recovering(struct member *m, struct cluster_map *next) {
     uint8_t out = absent_nobody(m, next) ? NO_IOM : absent_one(m, next);
-    uint32_t lost = 0;
+    uint32_t lost = 0, since_running = 0;
     for (uint8_t i = 0; i < next->ioms; i++) {
         // A failed one has answered nothing that its stand-in does not know.
-        if (next->iom[i].state != MAP_IOM_FAILED) lost += i == out || !was_clean(m, i);
+        bool loses = next->iom[i].state != MAP_IOM_FAILED && (i == out || !was_clean(m, i));
+        next->iom[i].lost |= loses;
+        lost += loses;
+        since_running += next->iom[i].lost; // a recovery that was cut short may not have brought back what an earlier one lost
         if (i == out) next->iom[i].state = MAP_IOM_FAILED;
         else admit(&next->iom[i], i == m->cfg.iom ? m->incarnation : m->heard[i].incarnation);
     }
     next->epoch++;
     next->state = ARRAY_RECOVERING;
-    if (lost) next->recoveries += m->cfg.stand_ins && lost == 1 ? 1ull << 32 : 1;
+    if (lost) next->recoveries += m->cfg.stand_ins && since_running == 1 ? 1ull << 32 : 1;
     char without[24] = "";
     if (out != NO_IOM) snprintf(without, sizeof without, " but IOM %u", out);
     LOG(m->env, TRACE_INFO, "all members%s are ready: epoch %llu begins%s", without, (unsigned long long)next->epoch,
@@ -154,8 +157,10 @@ static void make_recovering(struct member *m, struct cluster_map *next) {
 }
 
 static void make_running(struct cluster_map *next) {
-    for (uint8_t i = 0; i < next->ioms; i++)
+    for (uint8_t i = 0; i < next->ioms; i++) {
         if (next->iom[i].state == MAP_IOM_RETURNING) next->iom[i].state = MAP_IOM_REBUILDING;
+        next->iom[i].lost = false;
+    }
     next->state = ARRAY_RUNNING;
 }
 

@@ -366,6 +366,32 @@ static void story_second(void) {
 }
 static void a_second_one_stops_the_array(void **state) { every(story_second); }
 
+// One dies, and in the recovery from that another: each time one has lost its memory, but what the first had was not on the second's disk yet. So more may be lost than
+// what one alone has; and counted as such, once.
+static void story_second_in_recovery(void) {
+    struct toy *o = &toy[(out->iom + 1 + world_random_below(w, IOMS - 1)) % IOMS];
+    uint32_t of_several = cluster_map_losses(newest_map());
+    swift = false;
+    toy_kill(out, false);
+    run_until(not_recovering, SEC(3), "a recovery without it");
+    same(cluster_map_losses(newest_map()), of_several, "losses of several, after one");
+    toy_kill(o, world_chance(w, 500000));
+    run_ms(world_random_below(w, 100));
+    toy_start(o);
+    run_until(others_wait, SEC(8), "the others serve");
+    same(cluster_map_losses(newest_map()), of_several + 1, "losses of several, after two");
+    swift = true;
+    toy_start(out);
+    comes_back();
+    same(cluster_map_losses(newest_map()), of_several + 1, "losses of several, afterwards");
+    toy_kill(o, true);
+    run_ms(50);
+    toy_start(o);
+    run_until(not_whole, SEC(8), "all are up");
+    same(cluster_map_losses(newest_map()), of_several + 1, "losses of several, after one more");
+}
+static void a_second_one_in_the_recovery(void **state) { every(story_second_in_recovery); }
+
 static bool not_returning(void *ctx) {
     const struct cluster_map *map = newest_map();
     return !map || map->iom[out->iom].state != MAP_IOM_RETURNING;
@@ -453,7 +479,7 @@ int main(void) {
         cmocka_unit_test(a_voter_forgets),
         cmocka_unit_test(grace_at_a_cold_start),
         cmocka_unit_test(all_crash_and_one_stays_away),
-        cmocka_unit_test(a_second_one_stops_the_array),
+        cmocka_unit_test(a_second_one_stops_the_array), cmocka_unit_test(a_second_one_in_the_recovery),
         cmocka_unit_test(it_fails_while_it_returns),
         cmocka_unit_test(it_fails_while_it_rebuilds),
         cmocka_unit_test(many_faults),

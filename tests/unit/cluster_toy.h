@@ -96,6 +96,7 @@ static void on_stop(void *ctx, uint64_t epoch, const char *reason) {
     struct toy *t = ctx;
     t->stops++;
     t->serve_epoch = 0;
+    t->clean = stand_ins; // what it had in memory is on disk
     if (!t->stubborn) env_spawn(node_env(t->node), "open again", toy_open, t);
 }
 
@@ -135,6 +136,7 @@ static void toy_start(void *arg) {
 static void toy_kill(struct toy *t, bool power) {
     t->member = NULL;
     t->serve_epoch = 0;
+    t->clean = false;
     if (power) node_power_cut(t->node);
     else node_crash(t->node);
 }
