@@ -142,7 +142,8 @@ err co_row_object_load(struct object *o) {
     if (o->loaded) return OK; // another was quicker
     if (e == OK && len == sizeof v) {
         uint32_t count = le32_get(v.truncates);
-        o->stored = count >= o->truncates;
+        o->stored = count >= o->swept;
+        o->swept = MAX(o->swept, count);
         o->truncates = MAX(o->truncates, count);
         o->gone = o->gone || (le32_get(v.flags) & ROW_CNODE2_GONE);
         o->asks = o->asks || (le32_get(v.flags) & ROW_CNODE2_ASKS);

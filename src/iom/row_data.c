@@ -383,8 +383,9 @@ static err co_object_check(struct object *o, uint32_t truncates, uint64_t durabl
     if (o->gone) return ERR_STALE;
     if (truncates < o->truncates) return ERR_TRUNCATED;
     if (truncates > o->truncates) o->durable_end = 0;
-    if (truncates > o->truncates) o->stored = false;
+    if (truncates > o->swept) o->stored = false; // who writes was told this count when all had discarded
     o->truncates = truncates;
+    o->swept = MAX(o->swept, truncates);
     o->durable_end = MAX(o->durable_end, durable_end);
     return OK;
 }

@@ -96,7 +96,7 @@ static err co_sweep_kind(struct sweep *w, struct object *o, uint8_t kind, uint64
     }
 }
 
-static err co_sweep(struct object *o, uint64_t from_seg) {
+static err co_sweep(struct object *o, uint64_t from_seg, uint32_t truncates) {
     struct sweep w = {.r = o->r};
     err e = co_sweep_kind(&w, o, KIND_UPDATE, from_seg);
     if (e == OK) e = co_sweep_kind(&w, o, KIND_CHUNK, from_seg);
@@ -107,8 +107,9 @@ static err co_sweep(struct object *o, uint64_t from_seg) {
     if (!w.batch) w.batch = batch_new(o->r->store);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
     if (o->gone && !o->r->cfg.stand_in) batch_del(w.batch, o->r->tree, &k); // a stand-in tells it the one that returns
-    else row_batch_cnode2_swept(w.batch, o);
+    else row_batch_cnode2_swept(w.batch, o, truncates);
     e = co_sweep_commit(&w);
+    if (e == OK) o->swept = truncates;
     o->stored = e == OK && !o->gone;
     return e == OK ? co_store_sync(o->r->store, store_now(o->r->store)) : e;
 }
@@ -121,11 +122,10 @@ static bool nothing_here(const struct object *o) { return o->r->cfg.stand_in && 
 static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, bool gone) {
     err e = co_row_object_load(o);
     if (e != OK) return e;
-    bool known = gone ? o->gone : o->stored && truncates <= o->truncates;
+    bool known = gone ? o->gone : o->stored && truncates <= o->swept;
     if (known && !o->sweeping) return OK; // sweeping: the last one failed
     if (gone) from_seg = 0;
     o->gone = gone || o->gone;
-    if (!o->sweeping) o->before = o->truncates;
     o->truncates = MAX(o->truncates, truncates);
     o->durable_end = o->end_wanted = 0;
     o->cut_open = !gone && from_seg > 0; // until the zeroing that follows (name_truncate.c)
@@ -134,7 +134,7 @@ static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, b
     o->sweep_from = from_seg;
     co_drop_all(o, from_seg);
     e = !gone && nothing_here(o) ? co_row_note_cut(o, from_seg, UINT64_MAX) : OK; // before CNODE2 tells that it is done
-    if (e == OK) e = co_sweep(o, from_seg);
+    if (e == OK) e = co_sweep(o, from_seg, MAX(o->swept, truncates));
     o->sweeping = e != OK;
     return e;
 }

@@ -203,7 +203,7 @@ static err co_harden(struct round *v) {
     batch_urgent(batch);
     lsn at;
     e = co_batch_commit(batch, &at);
-    for (uint32_t i = 0; i < v->len && e == OK; i++) row_stored(&v->d[i]->s);
+    for (uint32_t i = 0; i < v->len && e == OK; i++) e = co_row_stored(&v->d[i]->s);
     if (e == OK && w.len) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK && w.len && mutant(MUTANT_I5)) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK) e = co_store_sync(r->store, store_now(r->store));

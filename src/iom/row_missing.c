@@ -231,14 +231,14 @@ static err co_missed_object(struct rows *r, struct handle h, const struct row_cn
     if (le32_get(v->flags) & ROW_CNODE2_GONE) return co_rows_discard(r, h, &map, 0, count, true);
     struct object *o = row_object(r, h, &map);
     e = co_row_object_load(o);
-    bool cut = e == OK && o->stored && geo_has_parity(&map) && (o->asks || count > o->truncates);
+    bool cut = e == OK && o->stored && geo_has_parity(&map) && (o->asks || count > o->swept);
     if (cut) {
         o->asks = true; // put with the discard, until its segments have been asked for: a power cut between the two begins again
-        if (count > o->truncates) e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
+        if (count > o->swept) e = co_rows_discard(r, h, &map, 0, count, false); // which segments it lost, and what came after, the others know
         if (e == OK) e = co_remember_all(r, o);
     } else if (e == OK && !o->stored) {
         struct batch *b = batch_new(r->store);
-        o->truncates = count;
+        o->swept = o->truncates = count;
         row_batch_cnode2(b, o);
         e = co_commit(b);
         o->stored = e == OK;

@@ -405,7 +405,7 @@ static err co_harden(struct round *v) {
     batch_urgent(batch);
     lsn at;
     e = co_batch_commit(batch, &at);
-    for (uint32_t i = 0; i < v->len && e == OK; i++) row_stored(&v->p[i]->s);
+    for (uint32_t i = 0; i < v->len && e == OK; i++) e = co_row_stored(&v->p[i]->s);
     if (e == OK) e = co_store_write_blocks(r->store, w.io, w.len);
     if (e == OK) e = co_store_sync(r->store, store_now(r->store));
     row_writes_free(r, &w);

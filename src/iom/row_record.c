@@ -186,21 +186,27 @@ static void batch_cnode2(struct batch *b, const struct object *o, uint32_t trunc
     batch_put(b, o->r->tree, &k, &v, sizeof v);
 }
 
-static uint32_t count_told(const struct object *o) { return o->sweeping ? o->before : o->truncates; }
-
-void row_batch_cnode2(struct batch *b, struct object *o) { batch_cnode2(b, o, count_told(o), o->gone && !o->sweeping); }
-void row_batch_cnode2_swept(struct batch *b, struct object *o) { batch_cnode2(b, o, o->truncates, o->gone); }
+void row_batch_cnode2(struct batch *b, struct object *o) { batch_cnode2(b, o, o->swept, o->gone && !o->sweeping); }
+void row_batch_cnode2_swept(struct batch *b, struct object *o, uint32_t truncates) { batch_cnode2(b, o, truncates, o->gone); }
 
 void row_batch_stored(struct batch *b, struct seg *s) {
     struct object *o = s->o;
-    s->storing = o->stored ? 0 : count_told(o) + 1;
+    s->storing = o->stored ? 0 : o->swept + 1;
     if (s->storing) row_batch_cnode2(b, o);
 }
 
-// An older count may have come to lie over that of a discard: it is put again with what comes next.
-void row_stored(struct seg *s) {
-    if (s->storing) s->o->stored = s->storing == s->o->truncates + 1;
+err co_row_stored(struct seg *s) {
+    struct object *o = s->o;
+    uint32_t put = s->storing;
     s->storing = 0;
+    if (!put || o->gone) return OK;
+    if (put == o->swept + 1) o->stored = true;
+    if (put == o->swept + 1 || !o->stored) return OK;
+    struct batch *b = batch_new(o->r->store); // a discard's was put first, and an older one lies over it now
+    lsn at;
+    row_batch_cnode2(b, o);
+    batch_urgent(b);
+    return co_batch_commit(b, &at);
 }
 
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows) {

@@ -31,14 +31,14 @@ struct object {
     struct handle h;
     struct refmap map;
     bool loaded;        // CNODE2 has been looked for
-    bool stored;        // CNODE2 is in the tree with this count
+    bool stored;        // CNODE2 is in the tree, with `swept`
     bool gone;          // deleted: nothing is taken for it any more
     bool asks;          // it was cut while this IOM was away, and its segments have not all been asked for (row_missing.c)
     bool sweeping;      // records of segments >= sweep_from are being deleted, for a discard that CNODE2 does not tell before all of them are gone
     bool cut_open;      // discarded from, not zeroed yet: what is dirty may reach beyond the cut, and its end is not to be asked for
     bool asking_end;    // a task asks the starter for a durable end
-    uint32_t truncates; // count of truncates
-    uint32_t before;    // while sweeping: the count until then
+    uint32_t truncates; // count of truncates, as far as anybody has told it
+    uint32_t swept;     // that of the last one whose discard is done here, or never had anything to do here: CNODE2's
     uint64_t sweep_from, durable_end, end_wanted, mtime_ns, touched_since_ns;
     struct cut *cut; // discards, oldest first: what was said before them about what they cut is void. Each cuts less than the one before it: else that says nothing more
     uint32_t cuts, cut_cap;
@@ -249,10 +249,10 @@ void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t
 void row_batch_chunk(struct batch *b, const struct seg *s);
 // It is believed after a crash: a discard it tells is not done again. So what comes to disk in the middle of one tells nothing of it; with the last records that go it is told.
 void row_batch_cnode2(struct batch *b, struct object *o);
-void row_batch_cnode2_swept(struct batch *b, struct object *o);
+void row_batch_cnode2_swept(struct batch *b, struct object *o, uint32_t truncates);
 // The first as part of a round, as long as it is not known to be in the tree; that is after the commit, for a batch that waits may be overtaken by one without it.
 void row_batch_stored(struct batch *b, struct seg *s);
-void row_stored(struct seg *s); // that batch is committed
+MUST_USE err co_row_stored(struct seg *s); // that batch is committed
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows); // neighbours as one
 
 // row_missing.c
