@@ -30,6 +30,7 @@ err co_object_put(struct request *r, struct cnode *c) {
     struct rec_cnode rec;
     struct key k = cnode_key(c->h);
     struct batch *b = batch_new(r->n->store);
+    batch_urgent(b); // it replaces a record
     batch_put(b, r->n->tree, &k, &rec, cnode_encode(c, &rec));
     return co_request_commit(r, b);
 }

@@ -214,6 +214,7 @@ err co_name_session_open(struct request *r) {
         struct rec_session rec = {.format = NAMES_FORMAT};
         struct key k = key_make(KIND_SESSION, id, 0);
         struct batch *b = batch_new(n->store);
+        batch_urgent(b); // files can be read, and removed, in a full store
         batch_put(b, n->tree, &k, &rec, sizeof rec);
         uint64_t number;
         err e = co_mirror_commit(n, b, &number);
