@@ -311,7 +311,8 @@ static err co_enter_fn(struct dseg *d, const struct todo *t) { return co_finish(
 err co_resolve_finish_alone(struct rows *r, struct handle h, uint64_t number, const struct update *u) {
     struct todo t = {.h = h, .number = number, .u = *u};
     err e = is_second(&t) ? co_with_dseg(r, &t, co_layers_fn) : OK;
-    if (e == OK && u->end) e = co_with_dseg(r, &t, co_end_fn);
+    bool ours = h.starter == r->self.n; // then nobody knows its end before our names are back, with the size that its stand-in had; if an answer was given, that covers it
+    if (e == OK && u->end && !ours) e = co_with_dseg(r, &t, co_end_fn);
     return e == OK ? co_with_dseg(r, &t, co_enter_fn) : e;
 }
 

@@ -156,8 +156,28 @@ static void an_unprotected_file_is_cut_and_power_fails(void **state) {
     }
 }
 
+// An append that nobody has fsynced, at the IOM that has its file's size too, which is then stopped cleanly. It could not come back: it asked itself for a durable end before
+// it knew any.
+static void an_append_before_a_clean_stop(void **state) {
+    static struct story s;
+    struct client *c = &s.c[0];
+    story_begin_as(&s, 1, true);
+    does(c, co_make_unprotected);
+    idle(&s, SEC(2));
+    struct sim_iom *leaver = &s.a->iom[s.file.handle.starter];
+    writes(c, 0, 4096, 2);
+    iom_ask_stop(leaver->start.iom);
+    idle(&s, SEC(1));
+    node_crash(leaver->node);
+    is_back(&s, leaver);
+    assert_int_equal(size_of_file(c), 4096);
+    reads(c, 0, 4096, 0, 2);
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(an_unprotected_file_is_cut_evenly), cmocka_unit_test(an_unprotected_file_is_cut_and_power_fails),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(an_append_before_a_clean_stop), cmocka_unit_test(an_unprotected_file_is_cut_evenly), cmocka_unit_test(an_unprotected_file_is_cut_and_power_fails),
                                        cmocka_unit_test(one_leaves), cmocka_unit_test(one_leaves_slowly), cmocka_unit_test(a_cut_that_only_the_missing_one_can_make)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
