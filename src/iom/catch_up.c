@@ -40,7 +40,8 @@ void co_missed_answer(struct instance *x, struct inbound *in) {
 
 // ---- who returns ----------------------------------------------------------------------------------------------------
 static err co_take(struct instance *x, const struct msg *m, bool objects) {
-    const uint8_t *p = m->payload.len_bytes ? slice_data(m->payload) : NULL, *end = p + m->payload.len_bytes;
+    if (!m->payload.len_bytes) return OK; // it has missed nothing
+    const uint8_t *p = slice_data(m->payload), *end = p + m->payload.len_bytes;
     const struct wire_record *w;
     err e = OK;
     while (e == OK && p < end && (w = record_next(&p, end)) != NULL) {
