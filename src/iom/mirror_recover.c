@@ -115,15 +115,15 @@ static err co_tree_put_page(struct names *n, enum tree_id t, const struct key *f
                             const uint8_t *p, uint32_t len, struct position mark) {
     struct batch *b = batch_new(n->store);
     batch_urgent(b);
-    err e = co_page_prune(n, t, b, *from, to, p, p + len);
-    const uint8_t *at = p;
+    const uint8_t *at = p, *end = len ? p + len : p; // an empty page is no address
+    err e = co_page_prune(n, t, b, *from, to, p, end);
     const struct wire_record *w;
-    while (e == OK && (w = record_next(&at, p + len)) != NULL) {
+    while (e == OK && (w = record_next(&at, end)) != NULL) {
         struct key k;
         memcpy(k.b, w->key, KEY_BYTES);
         batch_put(b, t, &k, w->val, le16_get(w->len));
     }
-    if (e == OK && at != p + len) e = ERR_FORMAT;
+    if (e == OK && at != end) e = ERR_FORMAT;
     if (e != OK) return batch_drop(b), e;
     batch_note(b, t, mark.epoch, mark.number);
     lsn done;
