@@ -262,7 +262,7 @@ static void co_mkdir_and_create(struct actor *a) {
 // A file goes while what was written to it first is on its way to disk, by its age.
 static void co_drop_new(struct actor *a) {
     co_file_write(a, 0, 0, BLOCK_BYTES, 3);
-    co_pause(a, USEC(14900));
+    co_pause(a, USEC(14900)); // the age is 15 ms (enumerate.c)
     co_name_drop(a, 0);
     co_file_close(a, 0);
     co_places_sync(a);

@@ -28,12 +28,16 @@ static void comes_back(void **state) {
         memset(m.iom[0].at, 'x', MAP_ADDRESS_BYTES - 1);
         memset(m.iom[0].host, 'y', MAP_HOST_BYTES - 1);
         m.iom[0].incarnation = 99;
+        m.iom[0].lost = true;
         uint32_t len = cluster_map_encode(&m, p);
         assert_int_equal(cluster_map_decode(&back, p, len, NULL), OK);
         assert_int_equal(cluster_map_encode(&back, q), len);
         assert_memory_equal(p, q, len);
         assert_string_equal(back.iom[0].at, m.iom[0].at);
         assert_int_equal(back.recoveries, m.recoveries);
+        assert_true(back.iom[0].lost);
+        assert_int_equal(back.iom[0].state, m.iom[0].state);
+        assert_true(ioms == 1 || !back.iom[1].lost);
     }
 }
 

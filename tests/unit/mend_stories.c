@@ -79,17 +79,10 @@ static void a_parity_is_formed_over_a_bad_one(void **state) {
 
 // ---- protections other than parity
 
-static const char *protection;
-static err co_make_another(struct client *c) {
-    struct mx_op set = {0}, op = {0};
-    err e = co_mx_setxattr(c->mx, &set, handle_root(), "user.mendfs.protection", protection, (uint32_t)strlen(protection), 0);
-    return e == OK ? co_mx_create(c->mx, &op, handle_root(), "g", S_IFREG | 0644, MX_O_CREATE, &c->file, &c->story->file) : e;
-}
 // The file is another now; off, and its first block at its first member has rotted.
 static uint8_t another_rots(struct story *s, const char *as) {
     story_begin(s, 1);
-    protection = as;
-    does(&s->c[0], co_make_another);
+    makes_another(&s->c[0], as);
     file_is_written(s);
     idle(s, SEC(2));
     array_ask_stop(s->a);

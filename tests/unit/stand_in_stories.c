@@ -58,6 +58,18 @@ static void one_leaves_slowly(void **state) {
     story_end(&s);
 }
 
+static void goes(struct story *s, struct sim_iom *leaver) {
+    iom_ask_stop(leaver->start.iom);
+    idle(s, SEC(1));
+    node_crash(leaver->node); // what is left of the process
+}
+
+static void is_back(struct story *s, struct sim_iom *leaver) {
+    array_start_one(leaver);
+    until(s, not_whole, s);
+    recovery_is_told(&s->c[0]);
+}
+
 // While one is missing, another's block of a row is bad, and a truncate ends in the missing one's block of that row. Its stand-in cannot put that block together: only
 // the missing one has it. So the truncate waits for its return, which was once the other way round: it came back into a recovery that waited for the truncate.
 static void a_cut_that_only_the_missing_one_can_make(void **state) {
@@ -74,9 +86,7 @@ static void a_cut_that_only_the_missing_one_can_make(void **state) {
     array_start(s.a);
     until(&s, not_whole, &s);
     struct sim_iom *leaver = &s.a->iom[r.d[0]];
-    iom_ask_stop(leaver->start.iom);
-    idle(&s, SEC(1));
-    node_crash(leaver->node);
+    goes(&s, leaver);
     truncate_begins(c, 100, 0);
     idle(&s, SEC(5));
     assert_true(c->busy);
@@ -93,30 +103,16 @@ static void a_cut_that_only_the_missing_one_can_make(void **state) {
 
 // ---- a file without protection, cut while the IOM that has its first chunk is away
 
-static err co_make_unprotected(struct client *c) {
-    struct mx_op set = {0}, op = {0};
-    err e = co_mx_setxattr(c->mx, &set, handle_root(), "user.mendfs.protection", "none", 4, 0);
-    return e == OK ? co_mx_create(c->mx, &op, handle_root(), "g", S_IFREG | 0644, MX_O_CREATE, &c->file, &c->story->file) : e;
-}
-
 static struct sim_iom *cut_while_away(struct story *s, uint64_t size) {
     struct client *c = &s->c[0];
     story_begin_as(s, 1, true);
-    does(c, co_make_unprotected);
+    makes_another(c, "none");
     file_is_written(s);
     idle(s, SEC(2));
     struct sim_iom *leaver = &s->a->iom[geo_locate(&s->file.map, size).data.n];
-    iom_ask_stop(leaver->start.iom);
-    idle(s, SEC(1));
-    node_crash(leaver->node);
+    goes(s, leaver);
     truncates(c, size);
     return leaver;
-}
-
-static void is_back(struct story *s, struct sim_iom *leaver) {
-    array_start_one(leaver);
-    until(s, not_whole, s);
-    recovery_is_told(&s->c[0]);
 }
 
 // To a whole number of stripes: nothing is zeroed. The cut was never over for the one that returned, and what was appended to the file there never hardened.
@@ -125,6 +121,7 @@ static void an_unprotected_file_is_cut_evenly(void **state) {
     uint64_t stripe = (uint64_t)IOMS * CHUNK;
     is_back(&s, cut_while_away(&s, stripe));
     writes(&s.c[0], stripe, 4096, 2);
+    idle(&s, SEC(1)); // it ages before it is asked for
     does(&s.c[0], co_fsync);
     reads(&s.c[0], stripe, 4096, 0, 2);
     truncates(&s.c[0], stripe + 8192);
@@ -162,13 +159,11 @@ static void an_append_before_a_clean_stop(void **state) {
     static struct story s;
     struct client *c = &s.c[0];
     story_begin_as(&s, 1, true);
-    does(c, co_make_unprotected);
+    makes_another(c, "none");
     idle(&s, SEC(2));
     struct sim_iom *leaver = &s.a->iom[s.file.handle.starter];
     writes(c, 0, 4096, 2);
-    iom_ask_stop(leaver->start.iom);
-    idle(&s, SEC(1));
-    node_crash(leaver->node);
+    goes(&s, leaver);
     is_back(&s, leaver);
     assert_int_equal(size_of_file(c), 4096);
     reads(c, 0, 4096, 0, 2);
@@ -177,7 +172,13 @@ static void an_append_before_a_clean_stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(an_append_before_a_clean_stop), cmocka_unit_test(an_unprotected_file_is_cut_evenly), cmocka_unit_test(an_unprotected_file_is_cut_and_power_fails),
-                                       cmocka_unit_test(one_leaves), cmocka_unit_test(one_leaves_slowly), cmocka_unit_test(a_cut_that_only_the_missing_one_can_make)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_leaves),
+        cmocka_unit_test(one_leaves_slowly),
+        cmocka_unit_test(a_cut_that_only_the_missing_one_can_make),
+        cmocka_unit_test(an_unprotected_file_is_cut_evenly),
+        cmocka_unit_test(an_unprotected_file_is_cut_and_power_fails),
+        cmocka_unit_test(an_append_before_a_clean_stop),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

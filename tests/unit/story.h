@@ -27,6 +27,7 @@ struct client {
     uint64_t off, size, after_ns;
     uint32_t len, got;
     uint8_t byte;
+    const char *protection;
     uint64_t size_seen, free_seen;
 };
 struct story {
@@ -63,6 +64,13 @@ static inline err co_write(struct client *c) {
     err e = co_mx_write(c->mx, &op, c->file, c->off, (struct slice){b, 0, c->len});
     buf_unref(b);
     return e;
+}
+
+// The story's file is another from then on, with this protection.
+static inline err co_make_another(struct client *c) {
+    struct mx_op set = {0}, op = {0};
+    err e = co_mx_setxattr(c->mx, &set, handle_root(), "user.mendfs.protection", c->protection, (uint32_t)strlen(c->protection), 0);
+    return e == OK ? co_mx_create(c->mx, &op, handle_root(), "g", S_IFREG | 0644, MX_O_CREATE, &c->file, &c->story->file) : e;
 }
 
 static inline err co_fsync(struct client *c) {
@@ -160,6 +168,7 @@ static inline void reads(struct client *c, uint64_t off, uint32_t len, uint32_t 
     for (uint32_t i = from; i < len; i++) assert_int_equal(c->story->read[i], byte);
 }
 
+static inline void makes_another(struct client *c, const char *protection) { c->protection = protection, does(c, co_make_another); }
 static inline uint64_t size_of_file(struct client *c) { return does(c, co_stat), c->size_seen; }
 static inline uint64_t free_blocks(struct client *c) { return does(c, co_statfs), c->free_seen; }
 
