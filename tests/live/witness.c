@@ -2,6 +2,7 @@
 // it was told, and later looks whether the file agrees with the log.
 //
 //     witness write  FILE LOG BLOCKS     until SIGTERM or an error; prints how many writes were acknowledged
+//     witness write1 FILE LOG BLOCKS     likewise, where no more than one server is lost at a time (below)
 //     witness verify FILE LOG BLOCKS     prints what it saw, and notes it in LOG; exit 1: a promise is broken
 //
 // FILE stands for two: FILE.1 of the default toughness and FILE.2 of toughness 2, of BLOCKS blocks of 4096 bytes each.
@@ -18,11 +19,15 @@
 // is: the state last known to be durable, or that of any write begun since. What `verify` saw is durable (recovery ends
 // on disk), and states between it and the writes begun later are void. Thread 1 writes whole blocks so that a crash
 // which its own process survives (the IOMs died, the mount did not) makes no state that the log does not know.
+//
+// write1: both files have toughness 1, nobody has O_SYNC or calls fsync, and what pwrite() has returned from counts as
+// durable. Every error is one. After each eight writes a thread reads those blocks back, past the kernel's cache.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,6 +54,7 @@ struct block {
 static char path[2][4096];
 static int log_fd, blocks;
 static struct block *known;
+static bool one_at_a_time; // write1
 static volatile sig_atomic_t stop;
 
 static void die(const char *what, const char *of) {
@@ -75,9 +81,6 @@ static void fill_state(uint8_t *into, uint32_t block, const struct state *s) {
 
 // ---- the log
 
-static void note(struct entry e) {
-    if (write(log_fd, &e, sizeof e) != sizeof e) die("write", "log");
-}
 static void allow(struct block *b, struct state s) {
     if (b->n == b->room && !(b->allowed = realloc(b->allowed, (b->room = b->room * 2 + 1) * sizeof s)))
         die("memory", "states");
@@ -103,6 +106,10 @@ static void take(struct entry e) {
     settle(b, at);
     if (e.what == SEEN) b->n = 1;
 }
+static void note(struct entry e) {
+    if (write(log_fd, &e, sizeof e) != sizeof e) die("write", "log");
+    take(e);
+}
 static void replay(void) {
     struct entry e;
     known = calloc((size_t)blocks, sizeof *known);
@@ -124,18 +131,34 @@ static int write_block(struct writer *w, int fd, int block, unsigned *random) { 
     uint8_t data[BLOCK];
     for (int i = 0; i < count; i++) fill(data + i * SLICE, e.block, (uint32_t)(first + i), e.version);
     note(e);
-    b->last = e.version;
     if (pwrite(fd, data, (size_t)(count * SLICE), (off_t)block * BLOCK + first * SLICE) != count * SLICE)
-        return errno == EIO && w->number != 2 ? 0 : errno; // told of a loss in the file that it shares with thread 1
+        return errno == EIO && w->number != 2 && !one_at_a_time ? 0 : errno; // told of a loss in the file that it shares with thread 1
     w->acknowledged++;
-    if (w->number != 1) note((struct entry){DURABLE, e.block, e.version, 0, 0});
+    if (w->number != 1 || one_at_a_time) note((struct entry){DURABLE, e.block, e.version, 0, 0});
     return 0;
+}
+static int sync_blocks(int fd, const int written[FSYNC_EVERY], const uint32_t version[FSYNC_EVERY]) { // 0, or the errno
+    if (fsync(fd)) return errno == EIO ? 0 : errno; // told once after a crash of all: what was not fsynced may be lost
+    for (int i = 0; i < FSYNC_EVERY; i++)
+        if (version[i] == known[written[i]].last) note((struct entry){DURABLE, (uint32_t)written[i], version[i], 0, 0});
+    return 0;
+}
+static bool is_as_written(int direct, int block) {
+    _Alignas(BLOCK) uint8_t found[BLOCK];
+    uint8_t want[BLOCK];
+    struct block *b = &known[block];
+    if (pread(direct, found, BLOCK, (off_t)block * BLOCK) != BLOCK) die("read", path[file_of(block)]);
+    fill_state(want, (uint32_t)block, &b->allowed[b->n - 1]);
+    if (!memcmp(found, want, BLOCK)) return true;
+    fprintf(stderr, "witness: block %d of %s is not as it was written (write %u)\n", block, path[file_of(block)], b->last);
+    return false;
 }
 static void *write_on(void *arg) {
     static const int flags[THREADS] = {O_SYNC, 0, 0, O_DSYNC};
     struct writer *w = arg;
     unsigned random = (unsigned)(getpid() * THREADS + w->number);
-    int fd = open(path[w->number == 2], O_RDWR | flags[w->number]), e = fd < 0 ? errno : 0;
+    int fd = open(path[w->number == 2], O_RDWR | (one_at_a_time ? 0 : flags[w->number]));
+    int direct = open(path[w->number == 2], O_RDONLY | O_DIRECT), e = fd < 0 || direct < 0 ? errno : 0;
     while (!e && !stop) {
         int written[FSYNC_EVERY];
         uint32_t version[FSYNC_EVERY];
@@ -144,14 +167,9 @@ static void *write_on(void *arg) {
             e = write_block(w, fd, written[i], &random);
             version[i] = known[written[i]].last;
         }
-        if (e || w->number != 1) continue;
-        if (fsync(fd)) {
-            if (errno != EIO) e = errno; // EIO is told once after a crash of all: what was not fsynced may be lost
-            continue;
-        }
-        for (int i = 0; i < FSYNC_EVERY; i++)
-            if (version[i] == known[written[i]].last)
-                note((struct entry){DURABLE, (uint32_t)written[i], version[i], 0, 0});
+        for (int i = 0; i < FSYNC_EVERY && !e && one_at_a_time; i++)
+            if (!is_as_written(direct, written[i])) e = EILSEQ;
+        if (!e && w->number == 1 && !one_at_a_time) e = sync_blocks(fd, written, version);
     }
     if (e && e != ENOTCONN && e != ECONNABORTED) fprintf(stderr, "witness: thread %d: %s\n", w->number, strerror(e));
     return (void *)(intptr_t)e;
@@ -167,7 +185,7 @@ static int write_all(void) {
     for (int f = 0; f < 2; f++) {
         int fd = open(path[f], O_RDWR | O_CREAT, 0644);
         if (fd < 0 || ftruncate(fd, (off_t)blocks * BLOCK)) die("open", path[f]);
-        if (f && fsetxattr(fd, "user.mendfs.toughness", "2", 1, 0)) die("toughness 2", path[f]);
+        if (fsetxattr(fd, "user.mendfs.toughness", f && !one_at_a_time ? "2" : "1", 1, 0)) die("toughness", path[f]);
         if (fsync(fd)) die("fsync", path[f]);
         close(fd);
     }
@@ -189,14 +207,15 @@ static int write_all(void) {
 // ---- looking
 
 static int verify_block(const int fd[2], int block, long *behind) {
-    uint8_t found[BLOCK], want[BLOCK];
+    _Alignas(BLOCK) uint8_t found[BLOCK];
+    uint8_t want[BLOCK];
     struct block *b = &known[block];
     if (pread(fd[file_of(block)], found, BLOCK, (off_t)block * BLOCK) != BLOCK) die("read", path[file_of(block)]);
     for (uint32_t at = b->n; at-- > 0;) {
         fill_state(want, (uint32_t)block, &b->allowed[at]);
         if (memcmp(found, want, BLOCK)) continue;
-        note((struct entry){SEEN, (uint32_t)block, b->allowed[at].version, 0, 0});
         *behind += b->n - 1 - at;
+        note((struct entry){SEEN, (uint32_t)block, b->allowed[at].version, 0, 0});
         return 0;
     }
     fprintf(stderr,
@@ -208,7 +227,7 @@ static int verify_all(void) {
     int fd[2], bad = 0;
     long behind = 0, durable = 0;
     for (int f = 0; f < 2; f++)
-        if ((fd[f] = open(path[f], O_RDONLY)) < 0) die("open", path[f]);
+        if ((fd[f] = open(path[f], O_RDONLY | O_DIRECT)) < 0) die("open", path[f]);
     for (int i = 0; i < blocks; i++) durable += known[i].n == 1;
     for (int i = 0; i < blocks; i++) bad += verify_block(fd, i, &behind);
     printf("%d blocks: %d wrong; %ld of them known to the last write, %ld writes not done\n", blocks, bad, durable,
@@ -218,12 +237,13 @@ static int verify_all(void) {
 
 int main(int argc, char **argv) {
     if (argc != 5 || (blocks = atoi(argv[4])) < THREADS || blocks % THREADS) {
-        fprintf(stderr, "use: witness write|verify FILE LOG BLOCKS (a multiple of %d)\n", THREADS);
+        fprintf(stderr, "use: witness write|write1|verify FILE LOG BLOCKS (a multiple of %d)\n", THREADS);
         return 2;
     }
     for (int f = 0; f < 2; f++) snprintf(path[f], sizeof path[f], "%s.%d", argv[2], f + 1);
     if ((log_fd = open(argv[3], O_RDWR | O_CREAT | O_APPEND, 0644)) < 0) die("open", argv[3]);
     replay();
-    if (!strcmp(argv[1], "write")) return write_all();
+    one_at_a_time = !strcmp(argv[1], "write1");
+    if (one_at_a_time || !strcmp(argv[1], "write")) return write_all();
     return verify_all();
 }
