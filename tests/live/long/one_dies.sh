@@ -9,15 +9,11 @@ live_begin
 ROUNDS=${ROUNDS:-50} MINUTES=${MINUTES:-35}
 read -ra ways <<<"${WAYS:-killed killed_again hung stopped at_once dead_over_stop}"
 rounds_begin
-stopped=
-trap '[ -z "$stopped" ] || kill -CONT $stopped 2>/dev/null; live_end $?' EXIT
 waits_a_while() { sleep "$((RANDOM % $1)).$((RANDOM % 10))"; }
 hangs() { # $pid hangs until its stand-in has served for a while
-    stopped=$pid
     kill -STOP "$pid" && live_wait 15 stands_in "$i"
     load_moves 20 && waits_a_while 8
     kill -CONT "$pid"
-    stopped=
 }
 is_rebuilding() { live_iom_is "$1" rebuilding || live_healthy; }
 start() { mendfs start-iom "$1" --dir "$DIR" >/dev/null; }
