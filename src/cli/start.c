@@ -63,15 +63,18 @@ void ioms_start(const struct conf *c, uint32_t wanted_mask, uint64_t deadline_ms
     for (uint8_t i = 0; i < c->ioms; i++) s->running += s->proc[i].pid != 0;
 }
 
+bool iom_runs(const struct conf *c, uint8_t id) {
+    char name[32];
+    struct proc p;
+    iom_name(id, name);
+    bool found = proc_find(c->dir, name, &p);
+    proc_close(&p);
+    return found;
+}
+
 bool ioms_any_run(const struct conf *c) {
     bool any = false;
-    for (uint8_t i = 0; i < c->ioms; i++) {
-        char name[32];
-        struct proc p;
-        snprintf(name, sizeof name, "iom-%u", i);
-        any |= proc_find(c->dir, name, &p);
-        proc_close(&p);
-    }
+    for (uint8_t i = 0; i < c->ioms; i++) any |= iom_runs(c, i);
     return any;
 }
 

@@ -15,6 +15,7 @@ struct started {
 };
 void ioms_start(const struct conf *c, uint32_t wanted_mask, uint64_t deadline_ms, struct started *s);
 void started_close(struct started *s);
+bool iom_runs(const struct conf *c, uint8_t id); // its process, on this machine
 bool ioms_any_run(const struct conf *c);
 
 // Ends IOMs (those that run): SIGTERM, and SIGKILL after STOP_LIMIT_MS. The number that had to be killed; `ended`

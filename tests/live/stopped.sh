@@ -104,12 +104,29 @@ live_up
 mkdir "$B" "$E"
 mendfs mount "$B" --dir "$DIR"
 
+# ---- who would stop the array with one IOM is told which other one it is that is not whole, and nothing happens: that one is stopped, then it hangs, then it rebuilds
+mendfs stop-iom 1 --dir "$DIR"
+live_wait 10 status_is 1 '^degraded: the array is running'
+says 'IOM 3 is not stopped: IOM 1 is failed, and .* all clients wait; start that one first \(mendfs start-iom 1\) .*--force' 1 "$MENDFS" stop-iom 3 --dir "$DIR"
+says 'IOM 1 does not run' 0 "$MENDFS" stop-iom 1 --dir "$DIR"
+dd if=/dev/urandom of="$MNT/missed" bs=1M count=32 status=none
+sync "$MNT/missed"
+mendfs start-iom 1 --dir "$DIR"
+says 'IOM 3 is not stopped: IOM 1 is (returning|rebuilding), and .* all clients wait; wait until `mendfs status` says healthy' 1 "$MENDFS" stop-iom 3 --dir "$DIR"
+live_wait 60 live_healthy
+hung=$(live_iom 1 pid)
+kill -STOP "$hung"
+says 'IOM 2 is not stopped: IOM 1 is failed' 1 "$MENDFS" stop-iom 2 --dir "$DIR" # found failed or not yet: it does not answer
+kill -CONT "$hung"
+live_wait 60 live_healthy
+rm "$MNT/missed"
+
 # ---- two IOMs are stopped cleanly, one after the other: it goes on without the first, not without the second. The first alone does not make it go on: it has missed something
 prepare one
 all_begin one
 mendfs stop-iom 1 --dir "$DIR"
 live_wait 10 status_is 1 '^degraded: the array is running'
-mendfs stop-iom 3 --dir "$DIR"
+mendfs stop-iom 3 --dir "$DIR" --force
 have_stopped 0 2
 all_wait
 mendfs start-iom 1 --dir "$DIR"
@@ -147,7 +164,7 @@ MNT=$E
 prepare three
 for op in "${ops[@]}"; do client "$op" "$op" "$E/three/$op"; done
 mendfs stop-iom 3 --dir "$DIR"
-mendfs stop-iom 1 --dir "$DIR"
+mendfs stop-iom 1 --dir "$DIR" --force
 have_stopped 0 2
 began=${EPOCHREALTIME/./}
 for op in "${ops[@]}"; do go "$op"; done # that each waits shows in when it ends: it may be over before anybody looks
@@ -169,7 +186,7 @@ expect_eq "$(cat "$MNT/three/make2")" again "written there, read here"
 # ---- down while it is stopped and clients wait
 client last stat "$MNT/three/never"
 mendfs stop-iom 0 --dir "$DIR"
-mendfs stop-iom 3 --dir "$DIR"
+mendfs stop-iom 3 --dir "$DIR" --force
 have_stopped 1 2
 go last
 live_wait 10 waits last
