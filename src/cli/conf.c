@@ -78,7 +78,8 @@ bool cache_fits(uint64_t cache_bytes, uint8_t ioms) {
 bool times_fit(uint64_t heartbeat_ms, uint64_t silence_ms, char why[240]) {
     const char *fault = member_config_fault(&(struct member_config){.heartbeat_ns = MSEC(heartbeat_ms), .silence_ns = MSEC(silence_ms)});
     if (!fault) return true;
-    snprintf(why, 240, "--heartbeat-ms %llu and --silence-ms %llu do not fit together: %s; choose a silence of at least nine heartbeats",
+    snprintf(why, 240, "--heartbeat-ms %llu and --silence-ms %llu do not fit together: %s; choose a heartbeat of at least 4 ms and a "
+                       "silence of at least nine heartbeats",
              (unsigned long long)(heartbeat_ms ? heartbeat_ms : HEARTBEAT_MS_DEFAULT),
              (unsigned long long)(silence_ms ? silence_ms : SILENCE_MS_DEFAULT), fault);
     return false;

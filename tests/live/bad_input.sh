@@ -17,6 +17,11 @@ says 'too small.*minimum' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 1M
 says 'free; choose a smaller --size' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 900T
 says 'not yet in this version' 2 "$MENDFS" up --dir "$DIR" --nfs 2049
 says 'heartbeat-ms 300 and --silence-ms 1500 do not fit together: .*nine heartbeats' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 64M --heartbeat-ms 300
+says 'heartbeat-ms 100 and --silence-ms 899 do not fit together: .*nine heartbeats' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 64M --silence-ms 899
+says 'heartbeat-ms 3 and --silence-ms 1500 do not fit together: heartbeats are at least 4 ms apart' 1 "$MENDFS" up --dir "$DIR" --mount "$MNT" --size 64M --heartbeat-ms 3
+says '--silence-ms 0: a number from 1 to 3600000 is expected' 2 "$MENDFS" up --dir "$DIR" --silence-ms 0
+says '--silence-ms 3600001: a number from 1 to 3600000 is expected' 2 "$MENDFS" up --dir "$DIR" --silence-ms 3600001
+says '--heartbeat-ms 1s: a number from 1 to 3600000 is expected' 2 "$MENDFS" iom --dir "$DIR" --id 1 --heartbeat-ms 1s
 says 'not yet in this version' 2 "$MENDFS" export
 says 'there is no cluster' 2 "$MENDFS" scrub --dir "$TMP"
 says 'a size is expected' 2 "$MENDFS" scrub --dir "$TMP" --rate fast
@@ -121,6 +126,11 @@ sed -i 's/"ioms"/"oims"/' "$DIR/cluster.conf"
 says 'cluster.conf cannot be used' 1 "$TMP/up"
 echo '{' >"$DIR/cluster.conf"
 says 'cluster.conf cannot be read' 1 "$TMP/up"
+sed 's/"format": 1/"silence_ms": 500, &/' "$TMP/conf" >"$DIR/cluster.conf"
+says 'cluster.conf cannot be used: "heartbeat_ms" and "silence_ms" do not fit together' 1 "$TMP/up"
+cp "$TMP/conf" "$DIR/cluster.conf"
+says 'heartbeat-ms 100 and --silence-ms 500 do not fit together' 1 "$TMP/up" --silence-ms 500
+expect_same "$TMP/conf" "$DIR/cluster.conf" "cluster.conf after times that do not fit"
 sed 's/"format": 1/"format": 99/' "$TMP/conf" >"$DIR/cluster.conf"
 says 'another format' 1 "$TMP/up"
 cp "$TMP/conf" "$DIR/cluster.conf"
