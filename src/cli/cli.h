@@ -70,6 +70,7 @@ struct conf {
     char mount[PATH_MAX];
     enum protects protects;
     uint64_t heartbeat_ms, silence_ms; // of failure detection; 0: the default. The same for all IOMs of an array
+    bool insecure;        // its IOMs may listen at addresses that others reach too
 };
 #define HEARTBEAT_MS_DEFAULT 100u
 #define SILENCE_MS_DEFAULT 1500u
@@ -92,6 +93,11 @@ void conf_store_path(const struct conf *c, uint8_t iom, char out[PATH_MAX]);
 bool socket_dir_choose(const char *dir, char out[PATH_MAX]);
 bool socket_dirs_ensure(const struct conf *c);               // those short folders are gone after a reboot
 void socket_dirs_remove(const struct conf *c);               // the short folders, once no IOM runs
+// Nobody but this machine reaches it. Nodes do not authenticate each other yet: whoever reaches one has all data.
+bool address_is_private(const char *at);
+// "HOST:PORT" or "[V6]:PORT", HOST in numbers: nodes resolve no names.
+bool address_is_numeric(const char *at);
+#define ADDRESS_PORT_MAX 64535u // a stand-in listens 1000 above its proxy
 // What an IOM keeps in memory of its store: a quarter of it pages of its trees, the rest data and parity.
 #define CACHE_BYTES_DEFAULT MIB(256)
 #define CACHE_BYTES_MIN MIB(16)

@@ -4,13 +4,14 @@
 //   { "format": 1, "made": true, "dir": DIR, "cluster": 32 hex digits, "mount": MNT, "cache": bytes (absent: the default),
 //     "ioms": [ { "store": "iom-0/store", "size": bytes, "at": "unix:DIR/run/iom-0.sock" }, ... ] }
 //
-// and, where they are not the default, "power_protected": "journal", "store" or "all", "heartbeat_ms" and "silence_ms", and
-// in an IOM's entry "journal": PATH, of its own device.
+// and, where they are not the default, "power_protected": "journal", "store" or "all", "heartbeat_ms" and "silence_ms",
+// "insecure": true, and in an IOM's entry "journal": PATH, of its own device, and "at": "HOST:PORT".
 //
 // The stores hold the addresses too (in the cluster map), so the folder stays where it was made.
 #include "cli/cli.h"
 #include "cluster/member.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -61,6 +62,27 @@ static bool protects_find(const char *text, enum protects *out) {
 bool protects_parse(const char *text, enum protects *out) {
     if (protects_find(text, out)) return true;
     return fail(0, "--power-protected %.40s: none, journal, store or all is expected", text);
+}
+
+bool address_is_private(const char *at) {
+    static const char *const prefixes[] = {"unix:", "127.", "[::1]:", "localhost:"};
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
+        if (!strncmp(at, prefixes[i], strlen(prefixes[i]))) return true;
+    return false;
+}
+
+bool address_is_numeric(const char *at) {
+    char host[108];
+    uint8_t raw[16];
+    unsigned port;
+    int end = 0;
+    const char *colon = strrchr(at, ':');
+    if (!colon || sscanf(colon + 1, "%5u%n", &port, &end) != 1 || colon[1 + end] || !port || port > ADDRESS_PORT_MAX) return false;
+    snprintf(host, sizeof host, "%.*s", (int)MIN(colon - at, 100), at);
+    size_t len = strlen(host);
+    if (len < 2 || host[0] != '[' || host[len - 1] != ']') return inet_pton(AF_INET, host, raw) == 1;
+    host[len - 1] = 0;
+    return inet_pton(AF_INET6, host + 1, raw) == 1;
 }
 
 bool cache_fits(uint64_t cache_bytes, uint8_t ioms) {
@@ -130,15 +152,15 @@ static const char *conf_parse(json_t *j, struct conf *c) {
     static char why[PATH_MAX + JSON_ERROR_TEXT_LENGTH];
     json_t *list;
     json_error_t e;
-    int format, made;
+    int format, made, insecure = 0;
     const char *cluster, *mount, *dir, *protects = NULL;
     json_int_t cache = CACHE_BYTES_DEFAULT, heartbeat = 0, silence = 0;
     if (json_unpack(j, "{s:i}", "format", &format)) return "it has no format number";
     if (format != CONF_FORMAT)
         return "it is of another format than this version of mendfs writes; use the version that made it";
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s?I, s:o, s?s, s?I, s?I}", "format", &format, "made", &made, "dir",
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:i, s:b, s:s, s:s, s:s, s?I, s:o, s?s, s?I, s?I, s?b}", "format", &format, "made", &made, "dir",
                        &dir, "cluster", &cluster, "mount", &mount, "cache", &cache, "ioms", &list, "power_protected", &protects,
-                       "heartbeat_ms", &heartbeat, "silence_ms", &silence)) {
+                       "heartbeat_ms", &heartbeat, "silence_ms", &silence, "insecure", &insecure)) {
         snprintf(why, sizeof why, "%s", e.text);
         return why;
     }
@@ -157,6 +179,7 @@ static const char *conf_parse(json_t *j, struct conf *c) {
     c->silence_ms = (uint64_t)silence;
     c->cache_bytes = (uint64_t)cache;
     c->made = made;
+    c->insecure = insecure;
     return ioms_parse(list, c);
 }
 
@@ -204,6 +227,7 @@ static json_t *conf_json(const struct conf *c) {
                           c->protects ? protects_name(c->protects) : NULL);
     if (j && c->heartbeat_ms) json_object_set_new(j, "heartbeat_ms", json_integer((json_int_t)c->heartbeat_ms));
     if (j && c->silence_ms) json_object_set_new(j, "silence_ms", json_integer((json_int_t)c->silence_ms));
+    if (j && c->insecure) json_object_set_new(j, "insecure", json_true());
     return j;
 }
 

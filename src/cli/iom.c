@@ -179,13 +179,10 @@ static void iom_task(void *arg) {
 }
 
 // ---- arguments
-// Until nodes authenticate each other, whoever reaches the port can read and write everything.
 static bool listens_privately(struct iom_daemon *m, bool insecure) {
     const char *at = m->config.listen;
-    if (!strncmp(at, "unix:", 5) || !strncmp(at, "127.", 4) || !strncmp(at, "[::1]:", 6) ||
-        !strncmp(at, "localhost:", 10))
-        return true;
-    if (!insecure)
+    if (address_is_private(at)) return true;
+    if (!insecure && !m->conf.insecure)
         return daemon_fail(&m->d,
                            "--listen %s is open to the network, and nodes do not authenticate each other yet: whoever "
                            "reaches it "

@@ -15,13 +15,47 @@
 #define WITHOUT_ONE_LIMIT_MS 15000u // the others give one that does not come 5 s before they begin without it
 
 struct up_args {
-    const char *dir, *mount, *nfs, *journal, *power_protected;
+    const char *dir, *mount, *nfs, *at, *journal, *power_protected;
     enum protects protects; // if power_protected
     uint64_t ioms, size_bytes, cache_bytes, heartbeat_ms, silence_ms;
-    bool nonempty;
+    bool nonempty, insecure;
 };
 
 // ---- the cluster
+// PATTERN has a '%', which stands for the IOM's number; without one IOM N listens at PORT + N. False: it is no address.
+static bool address_make(const char *pattern, uint8_t iom, char out[108]) {
+    const char *mark = strchr(pattern, '%'), *colon = strrchr(pattern, ':');
+    unsigned port;
+    int end = 0;
+    if (!colon || strlen(pattern) > 64 || (mark && strchr(mark + 1, '%'))) return false;
+    if (mark) snprintf(out, 108, "%.*s%u%s", (int)(mark - pattern), pattern, iom, mark + 1);
+    else if (sscanf(colon + 1, "%5u%n", &port, &end) != 1) return false;
+    else snprintf(out, 108, "%.*s:%u%s", (int)(colon - pattern), pattern, port + iom, colon + 1 + end);
+    return address_is_numeric(out);
+}
+
+static bool addresses_choose(const struct up_args *a, struct conf *c) {
+    c->insecure = a->insecure;
+    for (uint8_t i = 0; a->at && i < c->ioms; i++) {
+        if (!address_make(a->at, i, c->iom[i].at))
+            return fail(0, "--at %.100s: HOST:PORT is expected, HOST in numbers, PORT up to %u, with one %% at most, which stands for "
+                           "the IOM's number", a->at, ADDRESS_PORT_MAX);
+        if (!address_is_private(c->iom[i].at) && !a->insecure)
+            return fail(0, "--at %.100s is open to the network, and nodes do not authenticate each other yet: whoever reaches an "
+                           "IOM has all data. Use a loopback address, or add --insecure", a->at);
+    }
+    return true;
+}
+
+static bool addresses_fit(const struct up_args *a, const struct conf *c) {
+    char at[108];
+    for (uint8_t i = 0; a->at && i < c->ioms; i++)
+        if (!address_make(a->at, i, at) || strcmp(at, c->iom[i].at))
+            return fail(0, "IOM %u of the cluster in %s is at %s; --at is chosen when an array is made, so leave it out", i, c->dir,
+                        c->iom[i].at);
+    return true;
+}
+
 // PATTERN has a '%', which stands for the IOM's number; without one it is a folder.
 static bool journal_path(const char *pattern, uint8_t iom, char out[PATH_MAX]) {
     const char *mark = pattern ? strchr(pattern, '%') : NULL;
@@ -73,7 +107,7 @@ static bool args_fit(const struct up_args *a, const struct conf *c) {
     if (a->size_bytes && a->size_bytes / BLOCK_BYTES * BLOCK_BYTES != c->iom[0].size_bytes)
         return fail(0, "the stores in %s are of %s each, not %s; changing that is not yet in this version", c->dir,
                     size_text(c->iom[0].size_bytes, have), size_text(a->size_bytes, want));
-    return journals_fit(a, c) && protects_fit(a, c);
+    return addresses_fit(a, c) && journals_fit(a, c) && protects_fit(a, c);
 }
 
 // A folder for the journals is made; the folder of a pattern is there already.
@@ -115,7 +149,7 @@ static bool make_new(const struct up_args *a, const char *dir, const char *at, s
     if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at)) return false;
     if (a->cache_bytes != UINT64_MAX) c->cache_bytes = a->cache_bytes;
     if (a->cache_bytes != UINT64_MAX && !cache_fits(c->cache_bytes, c->ioms)) return false;
-    if (!times_set(a, c) || !journals_choose(a, c) || !cluster_make(c)) return false;
+    if (!times_set(a, c) || !addresses_choose(a, c) || !journals_choose(a, c) || !cluster_make(c)) return false;
     say("made %u stores of %s in %s", c->ioms, size_text(c->iom[0].size_bytes, size), dir);
     return true;
 }
@@ -289,6 +323,7 @@ static int up_run(int argc, char **argv) {
         {"--mount", OPT_TEXT, &a.mount},     {"--nfs", OPT_TEXT, &a.nfs},
         {"--size", OPT_SIZE, &a.size_bytes}, {"--journal", OPT_TEXT, &a.journal},
         {"--power-protected", OPT_TEXT, &a.power_protected},
+        {"--at", OPT_TEXT, &a.at},           {"--insecure", OPT_FLAG, &a.insecure},
         {"--cache", OPT_SIZE, &a.cache_bytes}, {"--nonempty", OPT_FLAG, &a.nonempty},
         {"--heartbeat-ms", OPT_NUMBER, &a.heartbeat_ms, 1, TIME_MS_MAX}, {"--silence-ms", OPT_NUMBER, &a.silence_ms, 1, TIME_MS_MAX},
         {0},
@@ -308,7 +343,7 @@ static int up_run(int argc, char **argv) {
 
 const struct command cmd_up = {
     "up",
-    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--nonempty] [--size SIZE] [--cache SIZE] [--journal WHERE] [--power-protected WHAT] [--heartbeat-ms N] [--silence-ms N]",
+    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--nonempty] [--size SIZE] [--cache SIZE] [--journal WHERE] [--power-protected WHAT] [--heartbeat-ms N] [--silence-ms N] [--at WHERE [--insecure]]",
     "Makes what is missing, starts what does not run, and mounts it; returns once files can be written",
     "  --ioms N      storage servers of a new array, 3 to 16; default 4. One of them may be lost without loss of data\n"
     "  --mount MNT   where to mount; default /mnt/mendfs (root) or ~/mendfs, or what the array was made with\n"
@@ -327,9 +362,15 @@ const struct command cmd_up = {
     "  --heartbeat-ms N, --silence-ms N\n"
     "                how often the IOMs tell each other that they are there, and how long one may be silent before the array\n"
     "                goes on without it; default 100 and 1500. The silence is at least nine heartbeats. A process that ends is\n"
-    "                found at once, whatever these are. Changed only while no IOM runs\n\n"
+    "                found at once, whatever these are. Changed only while no IOM runs\n"
+    "  --at WHERE    where the IOMs of a new array listen, instead of Unix sockets in DIR: HOST:PORT, IOM N at PORT + N; or with a %\n"
+    "                that stands for N, like 10.9.0.1%:7000. HOST in numbers. An IOM that stands in for another listens at its own\n"
+    "                port + 1000 too. All IOMs and mounts see the same DIR\n"
+    "  --insecure    for --at: also addresses that others reach. Nodes do not authenticate each other yet: whoever reaches one has\n"
+    "                all data\n\n"
     "It may be run at any time: what runs stays as it is. It does not supervise: a daemon that died stays dead until "
     "`up`,\n"
-    "`start-iom` or the service manager starts it again. Daemons listen on Unix sockets in DIR alone.\n",
+    "`start-iom` or the service manager starts it again. Without --at daemons listen on Unix\n"
+    "sockets in DIR alone.\n",
     up_run,
 };
