@@ -143,6 +143,19 @@ err co_instance_end(struct instance *x, bool harden) {
     return held;
 }
 
+static void doubts_task(void *arg) {
+    struct instance *x = arg;
+    err e = co_rows_doubts(x->rows);
+    if (e != OK && e != ERR_STOPPED) LOG(x->i->env, TRACE_WARN, "objects that may be unknown to their IOM are looked at again after the next stop: %s", err_text(e));
+    if (--x->requests == 0) waitq_wake_all(x->i->env, &x->idle);
+}
+
+static void serve(struct instance *x) {
+    set_serving(x, true);
+    x->requests++;
+    env_spawn(x->i->env, "iom: objects in doubt", doubts_task, x);
+}
+
 static err co_service_up(struct iom *i) {
     struct names_replay *replay = names_replay_new(i->env);
     struct store_hooks hooks = {.replay_note = names_replay_note, .ctx = replay};
@@ -206,8 +219,8 @@ static err co_service_life(struct iom *i) {
             if (e) return e;
         } else if (i->wanted.serve) {
             i->wanted.serve = false;
-            set_serving(&i->own, true);
-            if (stand_in_is_here(i)) set_serving(&i->guest, true);
+            serve(&i->own);
+            if (stand_in_is_here(i)) serve(&i->guest);
             rebuild_start(&i->own);
         } else co_wait(i->env, &i->changed, "iom: what comes next");
     }

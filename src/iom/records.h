@@ -17,4 +17,5 @@ enum record_kind {
     KIND_UPDATE = 33,  // id = handle, number = segment: an update not yet settled: the Parity_Update journal (B2)
     KIND_CNODE2 = 34,  // id = handle: secondary CNODE: referential map, count of truncates
     KIND_CUT = 35,     // id = handle, of a stand-in: an unprotected object was cut (its member does it at its return)
+    KIND_DOUBT = 36,   // id = handle: its starter may have lost it with its memory, and is to be asked (row_doubt.c)
 };

@@ -212,6 +212,7 @@ err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct co
     u.truncates = d->s.o->truncates;
     u.end = MAX(u.end, le64_get(q->end));
     row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &u);
+    if (!d->s.o->stored) row_batch_doubt(batch, d->s.o);
     row_batch_cnode2(batch, d->s.o);
     return co_commit_sync(r, batch);
 }

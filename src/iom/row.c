@@ -27,8 +27,8 @@
 // Cuts: messages carry the sender's count of truncates. The starter has all members discard before it tells the new count to anyone, so what
 // carries a lower count than a discard here that cut its segment is void, on either side (row_cut), and all other is valid.
 //
-// Files: row_data.c (D: writes, reads), row_harden.c (D: freezing, hardening, fsync), row_parity.c (P), row_settle.c, row_discard.c, row_hold.c (the
-// stop), resolve*.c (after a stop), row_record.c, row_io.c, row_slot.c,
+// Files: row_data.c (D: writes, reads), row_harden.c (D: freezing, hardening, fsync), row_parity.c (P), row_settle.c, row_discard.c, row_stop.c
+// (the stop), row_doubt.c (objects that their starter may have forgotten), resolve*.c (after a stop), row_record.c, row_io.c, row_slot.c,
 // row_verify.c, row_gather.c and row_mend.c (a bad block is rebuilt from its row), row_scrub.c.
 #include "iom/row_state.h"
 

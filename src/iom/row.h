@@ -67,6 +67,9 @@ void rows_call(struct rows *r, struct inbound *in);            // MSG_RESOLVE, M
 #define ROWS_RECOVERY_PHASES 6
 MUST_USE err co_rows_recover(struct rows *r, uint32_t phase);  // 0 .. ROWS_RECOVERY_PHASES-1; after the last all is settled and durable
 
+// Once in each service: starters are asked about objects of which a stop put the first record (row_doubt.c); what they do not know is discarded everywhere.
+MUST_USE err co_rows_doubts(struct rows *r);
+
 // ---- the return of one that was away (catch_up.c), between its stand-in's end and service
 MUST_USE err co_rows_unsettled(struct rows *r); // its own updates were decided without it: remembers their segments
 MUST_USE err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len); // a CNODE2 or CHUNK of the stand-in; ERR_FORMAT

@@ -64,6 +64,9 @@ static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
 // KIND_CUT: the lowest segment that was discarded, the lowest byte of the object that was zeroed. All ones: none.
 struct row_cut_record { le64 seg, off; le32 truncates, reserved; }; // truncates: the count by then
 
+// KIND_DOUBT: the map, for CNODE2 may be gone before the others' parts are.
+struct row_doubt { struct wire_map map; };
+
 // ---- posts ----------------------------------------------------------------------------------------------------------
 // D -> P. The payload is old xor new of [off, off + len) of D's part of the segment.
 struct row_delta {

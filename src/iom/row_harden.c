@@ -66,26 +66,6 @@ static void age(struct rows *r) {
 
 // ---- the durable end ------------------------------------------------------------------------------------------------
 
-// A write to an object that is deleted and forgotten, also here: what came of it goes, here and with the other members, who hold its deltas.
-static void co_discard_unknown(struct object *o) {
-    struct rows *r = o->r;
-    LOG(r->env, TRACE_INFO, "rows: object %u/%llx was written, but is deleted: discarded", o->h.starter, (unsigned long long)o->h.index);
-    err e = co_rows_discard(r, o->h, &o->map, 0, o->truncates, true);
-    for (uint8_t i = 0; i < o->map.span && e == OK; i++) {
-        iom_id to = refmap_member(&o->map, i);
-        if (iom_eq(to, r->self)) continue;
-        struct msg *m = r->port.msg(r->port.ctx, MSG_DISCARD, sizeof(struct req_discard)), *reply;
-        struct req_discard *q = (void *)m->body;
-        handle_put(q->handle.b, o->h);
-        refmap_put(q->map.b, &o->map);
-        q->truncates = le32_of(o->truncates);
-        q->gone = true;
-        e = r->port.co_call(r->port.ctx, to, m, &reply);
-        if (e == OK) msg_free(reply);
-    }
-    if (e != OK && e != ERR_STOPPED) LOG(r->env, TRACE_WARN, "rows: object %u/%llx is not discarded everywhere: %s", o->h.starter, (unsigned long long)o->h.index, err_text(e));
-}
-
 static void co_end_task(void *arg) {
     struct object *o = arg;
     struct rows *r = o->r;
@@ -95,7 +75,7 @@ static void co_end_task(void *arg) {
     err e = r->port.co_end_durable(r->port.ctx, o->h, wanted, count, &end);
     if (e == OK && count == o->truncates) o->durable_end = MAX(o->durable_end, end);
     if (e == ERR_STALE) {
-        co_discard_unknown(o);
+        e = co_row_discard_unknown(o); // told there
     } else if (e != OK || end < wanted) { // less than asked for: a truncate is under way, which zeroes what lies beyond
         LOG(r->env, TRACE_DEBUG, "rows: no durable end for object %u/%llx: %s", o->h.starter, (unsigned long long)o->h.index, err_text(e));
         co_wait_until(r->env, &r->stop_q, env_now_ns(r->env) + END_RETRY_NS, "row: asks for the end again");

@@ -319,10 +319,18 @@ static err co_missed_cut(struct rows *r, struct handle h, const struct row_cut_r
     return e;
 }
 
+// The object that came with it is in doubt here, too.
+static err co_missed_doubt(struct rows *r, const struct key *k, const void *val, uint32_t len) {
+    struct batch *b = batch_new(r->store);
+    batch_put(b, r->tree, k, val, len);
+    return co_commit(b);
+}
+
 err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len) {
     struct handle h = handle_at(key_id(k));
     if (key_kind(k) == KIND_CUT) return len == sizeof(struct row_cut_record) ? co_missed_cut(r, h, val) : ERR_FORMAT;
     if (key_kind(k) == KIND_CNODE2) return len == sizeof(struct row_cnode2) ? co_missed_object(r, h, val) : ERR_FORMAT;
+    if (key_kind(k) == KIND_DOUBT) return co_missed_doubt(r, k, val, len);
     if (key_kind(k) == KIND_CHUNK) return co_with_seg(r, h, key_number(k), val, len, co_missed_chunk);
     return key_kind(k) == KIND_UPDATE ? ERR_FORMAT : OK; // nothing is unsettled any more
 }

@@ -277,6 +277,10 @@ struct writes { struct block_io *io; uint32_t len, cap; };
 void row_writes_add(struct rows *r, struct writes *w, block_addr at, uint8_t *data, uint32_t crc);
 void row_writes_free(struct rows *r, struct writes *w);
 
+// row_doubt.c
+void row_batch_doubt(struct batch *b, const struct object *o);      // its starter is to be asked whether it knows the object
+MUST_USE err co_row_discard_unknown(struct object *o);              // of one that the starter does not know: here and at all members; told if it fails
+
 // row_data.c, row_harden.c
 void row_delta_ack(struct rows *r, iom_id from, const struct msg *m);
 void row_deltas_abandon(struct rows *r); // stop: nobody waits for acknowledgements any more

@@ -39,6 +39,14 @@ static void add_parity(struct holds *h, struct pseg *p, bool open_ones) {
     }
 }
 
+// Whose end was never told durable: nobody can be asked now, and whether its creation is known when all is over is not sure.
+static void put_object(struct batch *b, struct object *o) {
+    if (o->stored) return;
+    row_batch_cnode2(b, o);
+    if (!o->durable_end) row_batch_doubt(b, o);
+    o->stored = true;
+}
+
 static err co_put(struct holds *h, uint32_t from, uint32_t to) {
     struct rows *r = h->r;
     struct runs runs;
@@ -57,8 +65,7 @@ static err co_put(struct holds *h, uint32_t from, uint32_t to) {
             row_writes_add(r, &w, (block_addr){x->u.spot[b].at}, data, x->u.spot[b].crc);
         }
         row_batch_update(r, batch, x->s->o->h, x->number, &x->u);
-        if (!x->s->o->stored) row_batch_cnode2(batch, x->s->o);
-        x->s->o->stored = true;
+        put_object(batch, x->s->o);
     }
     row_runs_name(batch, &runs);
     row_runs_free(r, &runs);

@@ -184,6 +184,62 @@ static void a_write_to_what_is_forgotten(void **state) {
     story_end(&s);
 }
 
+// A file is made and written, and the two that know its creation lose their power; the others put on disk what they hold of it. They once kept an entry of the object
+// for ever. If the array is cut off once more amid the recovery, or just after it, they still find out.
+// `whole`: the data and the parity of what is written is with the others alone.
+static void both_that_know_it_die(struct story *s, bool whole) {
+    story_begin(s, 1);
+    file_is_written(s); // sessions, which are durable, are there
+    idle(s, MSEC(1300));
+    makes_another(&s->c[0], "parity");
+    uint8_t starter = s->file.handle.starter, copy = iom_map(s->a->iom[0].start.iom)->iom[starter].proxy;
+    uint32_t chunk = (uint32_t)refmap_quantum(&s->file.map);
+    for (uint32_t i = 0; i < 4 * IOMS; i++) {
+        struct place at = geo_locate(&s->file.map, i * chunk);
+        bool hit = at.data.n == starter || at.data.n == copy || at.parity.n == starter || at.parity.n == copy;
+        if (!whole || !hit) writes(&s->c[0], i * chunk, 4096, 1); // little, or it hardens at once
+    }
+    array_iom_dies(&s->a->iom[starter], true);
+    array_iom_dies(&s->a->iom[copy], true);
+    for (uint8_t i = 0; i < s->a->ioms; i++) s->a->iom[i].serving = false;
+    idle(s, MSEC(20));
+}
+
+static uint64_t faults_at_rest(struct story *s) {
+    struct oracle *o = oracle_create();
+    array_ask_stop(s->a);
+    until(s, not_over, s);
+    array_off(s->a);
+    audit_stores(s->a, o);
+    uint64_t n = oracle_faults(o);
+    if (n && getenv("STORY_TRACE")) fprintf(stderr, "at rest: %s\n", oracle_first_fault(o));
+    oracle_destroy(o);
+    return n;
+}
+
+static void a_creation_goes(bool whole, uint64_t cut_after_ns) {
+    static struct story s;
+    struct client *c = &s.c[0];
+    both_that_know_it_die(&s, whole);
+    array_start(s.a);
+    if (cut_after_ns) {
+        idle(&s, cut_after_ns);
+        array_power_cut(s.a);
+    }
+    recovers(&s);
+    begins(c, co_stat);
+    until(&s, busy, c);
+    assert_int_equal(c->why, ERR_STALE);
+    idle(&s, SEC(1));
+    assert_int_equal(faults_at_rest(&s), 0);
+    story_end(&s);
+}
+
+static void a_creation_is_lost(void **state) {
+    for (int whole = 0; whole <= 1; whole++)
+        for (uint64_t ns = 0; ns < MSEC(500); ns += MSEC(10)) a_creation_goes(whole, ns);
+}
+
 // More appends at once than an MX has slots at the starter. Each holds one while it sends its data, which needs slots too.
 #define APPENDS 200u
 #define APPEND_BYTES 100u // all of them in the chunk that lies there
@@ -330,7 +386,7 @@ int main(void) {
         cmocka_unit_test(unlink_beside_truncate_one_dies), cmocka_unit_test(a_loss_is_told_to_all), cmocka_unit_test(a_truncate_is_done_once),
         cmocka_unit_test(many_cuts_over_a_delta_under_way), cmocka_unit_test(a_write_to_what_is_forgotten),
         cmocka_unit_test(more_appends_than_slots), cmocka_unit_test(deleted_while_an_mx_is_dead),
-        cmocka_unit_test(an_fsync_that_meets_a_cut),
+        cmocka_unit_test(an_fsync_that_meets_a_cut), cmocka_unit_test(a_creation_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
