@@ -93,9 +93,15 @@ static void on_serving(void *ctx, bool on) {
     if (!on && i->array->on_stopped) i->array->on_stopped(i->array->ctx);
 }
 
+static const char *host_label(uint8_t number, char out[MAP_HOST_BYTES]) {
+    snprintf(out, MAP_HOST_BYTES, number ? "sim%u" : "sim", number);
+    return out;
+}
+
 struct array *array_create(struct world *w, const struct array_options *o) {
     struct array *a = calloc(1, sizeof *a);
     struct map_first_iom first[ARRAY_IOMS_MAX] = {0};
+    char label[ARRAY_IOMS_MAX][MAP_HOST_BYTES];
     struct cluster_map map;
     ASSERT(a);
     a->world = w;
@@ -110,9 +116,10 @@ struct array *array_create(struct world *w, const struct array_options *o) {
         add_disks(w, i, o);
         store_id(a, n, first[n].store);
         first[n].at = i->name;
-        first[n].host = "sim";
+        first[n].host = host_label(o->host[n], label[n]);
     }
     cluster_map_first(&map, a->cluster, first, o->ioms);
+    cluster_map_shape(&map, &a->shape);
     for (uint8_t n = 0; n < o->ioms; n++) format_one(a, &a->iom[n], o, &map);
     return a;
 }

@@ -20,6 +20,7 @@ struct array {
     struct world *world;
     uint8_t cluster[16];
     uint8_t ioms;
+    struct array_shape shape;
     uint64_t started_ns; // the last time that one of them was
     bool mx_died;        // and left a session behind
     struct sim_iom iom[ARRAY_IOMS_MAX];
@@ -33,6 +34,7 @@ struct array {
 enum array_protects { ARRAY_PROTECTS_NONE, ARRAY_PROTECTS_JOURNAL, ARRAY_PROTECTS_STORE, ARRAY_PROTECTS_ALL };
 struct array_options {
     uint8_t ioms;
+    uint8_t host[ARRAY_IOMS_MAX]; // of each IOM: a number; all 0: they are on one
     bool journal_apart; // each IOM's journal on a disk of its own
     enum array_protects protects;
     bool lies;

@@ -205,7 +205,7 @@ static void co_all_check(struct audit *u, struct member *m) {
     uint64_t objects, faults;
     for (uint8_t n = 0; n < u->a->ioms; n++) s[n] = m[n].store;
     for (uint8_t n = 0; n < u->a->ioms; n++) co_updates_check(&m[n]);
-    err e = co_names_check(node_env(u->node), s, u->a->ioms, NO_IOM, names_fault, u, &objects, &faults);
+    err e = co_names_check(node_env(u->node), s, &u->a->shape, NO_IOM, names_fault, u, &objects, &faults);
     if (e) oracle_fault(u->o, "names: cannot be checked: %s", err_text(e));
     e = co_audit_disk(node_env(u->node), s, u->a->ioms, rows_fault, u, &u->rows);
     if (e) oracle_fault(u->o, "rows on disk: cannot be checked: %s", err_text(e));

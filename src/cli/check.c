@@ -8,6 +8,7 @@
 // Offline, what was not stopped cleanly has updates that no recovery has settled. Only the stores are verified then,
 // and they are left as unclean as they were, so that the next start recovers.
 #include "cli/cli.h"
+#include "cli/hosts.h"
 #include "cli/start.h"
 #include "cli/tool.h"
 #include "iom/records.h"
@@ -119,7 +120,7 @@ static bool co_array_serves(struct tool *t, struct check *c, struct iom_answer a
     addresses_of(c->conf, &a);
     for (;;) {
         co_ask_status(t, &a, env_now_ns(t->e) + SEC(2), answers);
-        show(c->conf->ioms, answers, &c->shown);
+        show(&a, answers, &c->shown);
         if (all_are_answered_for(&c->shown)) return true;
         if (now_ms() >= deadline_ms || !c->shown.any) return false;
         co_sleep_until(t->e, env_now_ns(t->e) + MSEC(100), "check: until the array runs");
@@ -163,6 +164,7 @@ struct member {
 struct offline {
     struct tool *t;
     struct check *c;
+    struct addresses at;
     struct member member[ARRAY_IOMS_MAX];
 };
 
@@ -199,6 +201,7 @@ static err co_member_open(struct member *m, char why[STORE_WHY_BYTES]) {
     if (!r) r = co_journal_open(m, c->iom[m->iom].journal, why);
     if (r) return r;
     if (memcmp(id.cluster, c->cluster, 16) || id.iom != m->iom) return ERR_CLUSTER;
+    if (!co_hosts_are_of_map(e, c, m->disk, why)) return ERR_INVAL;
     m->replay = names_replay_new(e);
     struct store_hooks h = {.replay_note = names_replay_note, .ctx = m->replay};
     r = co_store_open(m->disk, &(struct store_config){.journal = m->journal}, &h, &m->store);
@@ -253,7 +256,7 @@ static uint8_t find_away(const struct offline *o) {
     uint8_t ioms = o->c->conf->ioms;
     for (uint8_t i = 0; i < ioms; i++) {
         uint64_t epoch, number;
-        tree_note(o->member[proxy_of((iom_id){i}, ioms).n].store, TREE_STAND_IN, &epoch, &number);
+        tree_note(o->member[proxy_of(&o->at.shape, (iom_id){i}).n].store, TREE_STAND_IN, &epoch, &number);
         if (number) return i;
     }
     return NO_IOM;
@@ -269,7 +272,7 @@ static bool co_names_verify(struct offline *o) {
     struct store *stores[ARRAY_IOMS_MAX];
     uint64_t objects = 0, faults = 0;
     for (uint8_t i = 0; i < o->c->conf->ioms; i++) stores[i] = o->member[i].store;
-    err e = co_names_check(o->t->e, stores, o->c->conf->ioms, o->c->away, names_fault, &o->c->sum, &objects, &faults);
+    err e = co_names_check(o->t->e, stores, &o->at.shape, o->c->away, names_fault, &o->c->sum, &objects, &faults);
     o->c->sum.faults += faults;
     if (e) warn("the names could not be verified: %s%s", o->t->error.text[0] ? o->t->error.text : err_text(e), err_next(e));
     return !e;
@@ -312,7 +315,7 @@ static void on_call(void *ctx, struct inbound *in) {
 static err rows_open(struct member *m) {
     const struct conf *c = m->o->c->conf;
     struct rows_config config = {.stand_in = m->iom == m->o->c->away};
-    struct store *s = config.stand_in ? m->o->member[proxy_of((iom_id){m->iom}, c->ioms).n].store : m->store;
+    struct store *s = config.stand_in ? m->o->member[proxy_of(&m->o->at.shape, (iom_id){m->iom}).n].store : m->store;
     const struct store_ident *id = store_ident(m->store);
     struct env *e = m->o->t->e;
     struct hub_config h = {.self = {.kind = NODE_IOM, .iom = m->iom, .incarnation = store_incarnation(m->store)},
@@ -381,6 +384,7 @@ static void co_check_offline(struct tool *t) {
     struct check *c = t->arg;
     struct offline *o = mem_alloc(t->e->mem, sizeof *o);
     *o = (struct offline){.t = t, .c = c};
+    addresses_of(c->conf, &o->at);
     if (co_members_open(o) && co_stores_verify(o)) {
         c->away = find_away(o);
         if (c->away != NO_IOM)

@@ -11,7 +11,7 @@
 #pragma once
 #include "base/common.h"
 #include "base/err.h"
-#include "layout/layout.h"
+#include "cluster/map.h"
 
 #include <limits.h>
 
@@ -55,6 +55,7 @@ struct conf_iom {
     char journal[PATH_MAX]; // absolute; of the journal's own file or device; empty: it lies in the store
     uint64_t size_bytes;
     char at[108];         // "unix:PATH" or "HOST:PORT"
+    char host[MAP_HOST_BYTES]; // label: what dies together (hosts.h). Empty for all IOMs: made before there were labels, all on one
 };
 // Which devices are power-protected: they keep what they have accepted and are not flushed (B6).
 enum protects { PROTECTS_NONE, PROTECTS_JOURNAL, PROTECTS_STORE, PROTECTS_ALL, PROTECTS_COUNT };

@@ -5,10 +5,12 @@
 //     "ioms": [ { "store": "iom-0/store", "size": bytes, "at": "unix:DIR/run/iom-0.sock" }, ... ] }
 //
 // and, where they are not the default, "power_protected": "journal", "store" or "all", "heartbeat_ms" and "silence_ms",
-// "insecure": true, and in an IOM's entry "journal": PATH, of its own device, and "at": "HOST:PORT".
+// "insecure": true, and in an IOM's entry "journal": PATH, of its own device, and "at": "HOST:PORT". "host": LABEL in each
+// IOM's entry is what the array was made with, and stays so.
 //
 // The stores hold the addresses too (in the cluster map), so the folder stays where it was made.
 #include "cli/cli.h"
+#include "cli/hosts.h"
 #include "cluster/member.h"
 
 #include <arpa/inet.h>
@@ -117,11 +119,11 @@ static bool text_take(const char *from, char *to, size_t cap) {
 
 static const char *iom_parse(json_t *j, struct conf_iom *i) {
     static char why[JSON_ERROR_TEXT_LENGTH + 32];
-    const char *store, *at, *journal = NULL;
+    const char *store, *at, *journal = NULL, *host = NULL;
     json_int_t size;
     json_error_t e;
-    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:s, s:I, s:s, s?s}", "store", &store, "size", &size, "at", &at, "journal",
-                       &journal)) {
+    if (json_unpack_ex(j, &e, JSON_STRICT, "{s:s, s:I, s:s, s?s, s?s}", "store", &store, "size", &size, "at", &at, "journal",
+                       &journal, "host", &host)) {
         snprintf(why, sizeof why, "an IOM's entry: %s", e.text);
         return why;
     }
@@ -129,6 +131,8 @@ static const char *iom_parse(json_t *j, struct conf_iom *i) {
         return "an IOM's entry has an empty or overlong value";
     if (journal && (!text_take(journal, i->journal, DIR_LEN_MAX) || journal[0] != '/'))
         return "the \"journal\" of an IOM's entry is no absolute path";
+    if (host && (!host_valid(host) || !text_take(host, i->host, sizeof i->host)))
+        return "the \"host\" of an IOM's entry is no label of 1 to 31 letters, digits, dots, hyphens and underscores";
     i->size_bytes = (uint64_t)size;
     return NULL;
 }
@@ -139,6 +143,7 @@ static const char *ioms_parse(json_t *list, struct conf *c) {
     for (c->ioms = 0; c->ioms < n; c->ioms++) {
         const char *why = iom_parse(json_array_get(list, c->ioms), &c->iom[c->ioms]);
         if (why) return why;
+        if (!c->iom[c->ioms].host[0] != !c->iom[0].host[0]) return "some IOMs' entries have a \"host\" and some have none";
     }
     return NULL;
 }
@@ -217,10 +222,10 @@ static json_t *conf_json(const struct conf *c) {
     hex_of(c->cluster, hex);
     json_t *list = json_array();
     for (uint8_t i = 0; i < c->ioms; i++) {
-        const char *journal = c->iom[i].journal;
-        json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:s*}", "store", c->iom[i].store, "size",
+        const char *journal = c->iom[i].journal, *host = c->iom[i].host;
+        json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:s*, s:s*}", "store", c->iom[i].store, "size",
                                               (json_int_t)c->iom[i].size_bytes, "at", c->iom[i].at, "journal",
-                                              *journal ? journal : NULL));
+                                              *journal ? journal : NULL, "host", *host ? host : NULL));
     }
     json_t *j = json_pack("{s:i, s:b, s:s, s:s, s:s, s:I, s:o, s:s*}", "format", CONF_FORMAT, "made", c->made, "dir", c->dir,
                           "cluster", hex, "mount", c->mount, "cache", (json_int_t)c->cache_bytes, "ioms", list, "power_protected",

@@ -110,7 +110,7 @@ static void co_settle_all(struct tool *t) {
     struct shown shown;
     addresses_of(c, &at);
     co_ask_status(t, &at, env_now_ns(t->e) + SEC(1), answers);
-    show(c->ioms, answers, &shown);
+    show(&at, answers, &shown);
     if (shown.array != ARRAY_RUNNING) return; // the next start settles it
     for (uint32_t round = 0; round < 2; round++) {
         struct settling s[ARRAY_IOMS_MAX];

@@ -3,6 +3,7 @@
 // It looks into the store before it starts (whose it is, whether it is in use), so that who starts it hears the reason.
 // "Ready" is told when the IOM answers at its own address that its store is open.
 #include "cli/cli.h"
+#include "cli/hosts.h"
 #include "cli/tool.h"
 
 #include <errno.h>
@@ -66,6 +67,7 @@ static bool co_look(struct iom_daemon *m, struct disk *d, struct store_ident *id
     err r = co_store_peek(d, id, incarnation, why);
     if (r) return daemon_fail(&m->d, "the store %s cannot be used: %s%s", m->store, why[0] ? why : err_text(r), err_next(r)), false;
     const char *fault = store_fault(m, id);
+    if (!fault && !co_hosts_are_of_map(loop_env(m->d.l), &m->conf, d, why)) fault = why;
     if (fault) return daemon_fail(&m->d, "the store %s cannot be used: %s", m->store, fault), false;
     return co_journal_fits(m, d);
 }

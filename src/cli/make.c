@@ -129,14 +129,12 @@ struct making {
 
 static void first_map(struct making *m) {
     struct map_first_iom ioms[ARRAY_IOMS_MAX];
-    char host[MAP_HOST_BYTES] = "";
-    gethostname(host, sizeof host - 1);
     for (uint8_t i = 0; i < m->c->ioms; i++) {
         struct store_ident *id = &m->ident[i];
         *id = (struct store_ident){.iom = i, .array_ioms = m->c->ioms};
         memcpy(id->cluster, m->c->cluster, 16);
         random_id(id->store);
-        ioms[i] = (struct map_first_iom){.at = m->c->iom[i].at, .host = host};
+        ioms[i] = (struct map_first_iom){.at = m->c->iom[i].at, .host = m->c->iom[i].host};
         memcpy(ioms[i].store, id->store, 16);
     }
     cluster_map_first(&m->first, m->c->cluster, ioms, m->c->ioms);

@@ -78,6 +78,19 @@ static const char *origin(const struct policy *p, const struct stat *st, const c
     return !strcmp(value, above) ? "inherited" : "own";
 }
 
+// A folder may ask for more members than there are hosts for: of a parity group no two lie on one, if there are hosts enough.
+static void tell_span(const char *path, const struct stat *st) {
+    static const struct policy hosts_of = {.name = "hosts"}, protection_of = {.name = "protection"}, span_of = {.name = "span"};
+    char hosts[VALUE_BYTES], protection[VALUE_BYTES], span[VALUE_BYTES];
+    if (!S_ISDIR(st->st_mode) || !value_read(path, &hosts_of, hosts) || !value_read(path, &protection_of, protection) || !value_read(path, &span_of, span))
+        return;
+    unsigned long have = strtoul(hosts, NULL, 10), want = strtoul(span, NULL, 10);
+    unsigned long least = !strcmp(protection, "mirror") ? 2 : 3;
+    if (!strcmp(protection, "none") || have < least || want <= have) return;
+    warn("span=%lu of %s: the IOMs are on %lu hosts, and no two members of a file with redundancy lie on one, so new files get span=%lu", want, path, have,
+         have);
+}
+
 static int policy_get(const char *path) {
     char folder[PATH_MAX], value[VALUE_BYTES], above[VALUE_BYTES];
     struct stat st;
@@ -91,6 +104,7 @@ static int policy_get(const char *path) {
         if (!has_above || !value_read(folder, p, above)) above[0] = 0;
         say("%s=%s (%s)", p->name, *value ? value : p->standard, origin(p, &st, value, above));
     }
+    tell_span(path, &st);
     return 0;
 }
 
@@ -149,7 +163,8 @@ const struct command cmd_policy = {
     "the\n"
     "folder above), or default. toughness: what has happened when write() returns: 0 nothing certain, 1 (default) "
     "the update is\n"
-    "in the memory of two IOMs, 2 it is on disk. They are extended attributes, user.mendfs.NAME, and may be set as "
-    "such.\n",
+    "in the memory of two IOMs, 2 it is on disk. Where the IOMs are on several hosts (mendfs up --hosts), but not each on its own, the span of a file with "
+    "redundancy\n"
+    "is the number of hosts at most. They are extended attributes, user.mendfs.NAME, and may be set as such.\n",
     policy_run,
 };

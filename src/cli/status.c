@@ -1,6 +1,7 @@
 // mendfs status, mendfs watch: how the cluster is, within a second, whatever is dead, hung or stopped: it asks all IOMs at once,
 // waits 700 ms at most, reads /proc and the kernel's table of mounts, and touches neither stores nor mounts.
 #include "cli/cli.h"
+#include "cli/hosts.h"
 #include "cli/mounts.h"
 #include "cli/start.h"
 #include "cli/tool.h"
@@ -44,8 +45,7 @@ static void co_learn_addresses_of(struct tool *t, struct status *s, const char *
                  : ERR_FORMAT;
     msg_free(reply);
     if (s->why) return;
-    s->at.ioms = m.ioms;
-    for (uint8_t i = 0; i < m.ioms; i++) memcpy(s->at.at[i], m.iom[i].at, sizeof s->at.at[i]);
+    addresses_of_map(&m, &s->at);
 }
 
 // One address after the other, until an IOM there answers.
@@ -80,7 +80,7 @@ static void find_processes(struct status *s) {
 
 static void gather(struct status *s) {
     tool_run(s->conf.cluster, co_gather, s);
-    show(s->at.ioms, s->answer, &s->shown);
+    show(&s->at, s->answer, &s->shown);
     if (!s->first) find_processes(s);
 }
 
@@ -158,9 +158,10 @@ static json_t *rebuild_json(const struct status *s, uint8_t i) {
 static json_t *iom_json(const struct status *s, uint8_t i) {
     const struct iom_answer *a = &s->answer[i];
     uint8_t by = s->shown.stand_in[i];
-    json_t *j = json_pack("{s:i, s:o, s:s, s:o, s:o, s:s, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]),
+    json_t *j = json_pack("{s:i, s:o, s:s, s:o, s:o, s:s, s:s?, s:i, s:b}", "id", i, "pid", or_null(s->pid[i]),
                           "state", iom_shown_name(s->shown.iom[i]), "stand_in", by == NO_IOM ? json_null() : json_integer(by),
-                          "rebuild", rebuild_json(s, i), "at", s->at.at[i], "proxy", proxy_of((iom_id){i}, s->at.ioms).n, "answers",
+                          "rebuild", rebuild_json(s, i), "at", s->at.at[i], "host", s->at.host[i][0] ? s->at.host[i] : NULL,
+                          "proxy", proxy_of(&s->at.shape, (iom_id){i}).n, "answers",
                           a->answered);
     if (!a->answered) return j;
     json_object_set_new(j, "incarnation", json_integer((json_int_t)le64_get(a->s.incarnation)));
@@ -179,9 +180,10 @@ static void print_json(const struct status *s) {
     for (uint32_t i = 0; i < s->mx_len; i++)
         json_array_append_new(
             mx, json_pack("{s:s, s:i, s:s}", "kind", s->mx[i].kind, "pid", (int)s->mx[i].pid, "at", s->mx[i].at));
-    json_t *j = json_pack("{s:I, s:s, s:I, s:o, s:o}", "epoch", (json_int_t)s->shown.epoch, "state",
+    char warning[HOSTS_WARNING_BYTES];
+    json_t *j = json_pack("{s:I, s:s, s:I, s:o, s:o, s:i, s:s?}", "epoch", (json_int_t)s->shown.epoch, "state",
                           array_state_name(s->shown.array), "recoveries", (json_int_t)s->shown.recoveries, "ioms", ioms,
-                          "mx", mx);
+                          "mx", mx, "hosts", array_hosts(&s->at.shape), "hosts_warning", hosts_warning(&s->at, warning));
     ASSERT(j);
     json_dumpf(j, stdout, JSON_INDENT(1));
     putchar('\n');
@@ -207,8 +209,8 @@ static void print_iom(const struct status *s, uint8_t i) {
     }
     if (a->answered) size_text(le64_get(a->s.cache_limit_bytes), cache);
     if (s->pid[i]) snprintf(pid, sizeof pid, "%d", (int)s->pid[i]);
-    printf("%3u  %-8s %-10s %5u  %-16s %-6s %s\n", i, pid, iom_shown_name(s->shown.iom[i]),
-           proxy_of((iom_id){i}, s->at.ioms).n, store, cache, s->at.at[i]);
+    printf("%3u  %-8s %-10s %-12s %5u  %-16s %-6s %s\n", i, pid, iom_shown_name(s->shown.iom[i]), s->at.host[i][0] ? s->at.host[i] : "-",
+           proxy_of(&s->at.shape, (iom_id){i}).n, store, cache, s->at.at[i]);
 }
 
 static void print_rebuild(const struct status *s, uint8_t i) {
@@ -251,10 +253,12 @@ static void print_devices(const struct status *s) {
 
 static void print_table(const struct status *s) {
     static const char *const verdicts[] = {"healthy", "degraded", "not serving"};
-    printf("IOM  pid      state      proxy  store used       cache  address\n");
+    char warning[HOSTS_WARNING_BYTES];
+    printf("IOM  pid      state      host         proxy  store used       cache  address\n");
     for (uint8_t i = 0; i < s->at.ioms; i++) print_iom(s, i);
     print_devices(s);
     for (uint8_t i = 0; i < s->at.ioms; i++) print_absent(s, i);
+    if (hosts_warning(&s->at, warning)) printf("hosts: %s\n", warning);
     for (uint32_t i = 0; i < s->mx_len; i++) printf("mount  pid %d  %s\n", (int)s->mx[i].pid, s->mx[i].at);
     if (!s->mx_len && !s->first)
         printf("mount  none: what is written to %s now stays on this machine's disk; mount it with: mendfs up\n", s->conf.mount);
@@ -328,9 +332,9 @@ const struct command cmd_status = {
     "                processes and mounts are not known then\n"
     "  --json        for programs: {\"epoch\", \"state\": running|stopped|recovering, \"ioms\": [{\"id\", \"pid\", "
     "\"state\":\n"
-    "                up|failed|returning|rebuilding|stopped, \"stand_in\", \"rebuild\": {\"done\", \"total\"}, ...}], "
-    "\"mx\": [{\"kind\",\n"
-    "                \"pid\", \"at\"}]}. pid is null unless that very process runs; epoch is 0 while nobody can tell "
+    "                up|failed|returning|rebuilding|stopped, \"host\", \"proxy\", \"stand_in\", \"rebuild\": {\"done\", \"total\"}, ...}],\n"
+    "                \"mx\": [{\"kind\", \"pid\", \"at\"}], \"hosts\", \"hosts_warning\"}. stand_in: who stands in for it now; proxy: who would;\n"
+    "                host: the machine it is on; hosts_warning: what the death of one would do beyond that of an IOM, or null. pid is null unless that very process runs; epoch is 0 while nobody can tell "
     "it\n\n"
     "Exit status: 0 healthy, 1 degraded (it serves, an IOM is not up), 2 stopped or recovering (it does not serve "
     "now).\n",

@@ -41,7 +41,22 @@ void tool_run(const uint8_t cluster[16], void (*co_fn)(struct tool *t), void *ar
 // ---- asking
 void addresses_of(const struct conf *c, struct addresses *a) {
     *a = (struct addresses){.ioms = c->ioms};
-    for (uint8_t i = 0; i < c->ioms; i++) memcpy(a->at[i], c->iom[i].at, sizeof a->at[i]);
+    uint8_t host[ARRAY_IOMS_MAX];
+    for (uint8_t i = 0; i < c->ioms; i++) {
+        memcpy(a->at[i], c->iom[i].at, sizeof a->at[i]);
+        memcpy(a->host[i], c->iom[i].host, sizeof a->host[i]);
+        for (host[i] = 0; strcmp(c->iom[host[i]].host, c->iom[i].host) != 0;) host[i]++; // the first with that label
+    }
+    array_shape_make(&a->shape, c->ioms, host); // as the map has it: an IOM whose map has other labels does not start
+}
+
+void addresses_of_map(const struct cluster_map *m, struct addresses *a) {
+    *a = (struct addresses){.ioms = m->ioms};
+    for (uint8_t i = 0; i < m->ioms; i++) {
+        memcpy(a->at[i], m->iom[i].at, sizeof a->at[i]);
+        memcpy(a->host[i], m->iom[i].host, sizeof a->host[i]);
+    }
+    cluster_map_shape(m, &a->shape);
 }
 
 struct question {
@@ -118,7 +133,8 @@ static uint8_t array_shown(const struct wire_status *map, uint8_t ioms, const st
     return serving + 1 >= ioms && serving ? ARRAY_RUNNING : ARRAY_STOPPED;
 }
 
-void show(uint8_t ioms, const struct iom_answer *a, struct shown *out) {
+void show(const struct addresses *of, const struct iom_answer *a, struct shown *out) {
+    uint8_t ioms = of->ioms;
     const struct wire_status *map = newest(ioms, a);
     *out = (struct shown){.ioms = ioms, .array = ARRAY_STOPPED, .any = map != NULL};
     out->behind = NO_IOM;
@@ -130,7 +146,7 @@ void show(uint8_t ioms, const struct iom_answer *a, struct shown *out) {
     for (uint8_t i = 0; i < ioms; i++) {
         out->iom[i] = show_iom(map, i, &a[i]);
         bool away = map->member[i].state == MAP_IOM_FAILED || map->member[i].state == MAP_IOM_RETURNING;
-        out->stand_in[i] = away && map->array_state != ARRAY_STOPPED ? proxy_of((iom_id){i}, ioms).n : NO_IOM;
+        out->stand_in[i] = away && map->array_state != ARRAY_STOPPED ? proxy_of(&of->shape, (iom_id){i}).n : NO_IOM;
         if (map->member[i].state != MAP_IOM_UP) out->behind = i;
         out->up += out->iom[i] == SHOWN_UP;
     }
@@ -142,7 +158,7 @@ bool co_all_up(struct tool *t, const struct conf *c) {
     struct shown s;
     addresses_of(c, &a);
     co_ask_status(t, &a, env_now_ns(t->e) + SEC(2), answers);
-    show(c->ioms, answers, &s);
+    show(&a, answers, &s);
     return s.array == ARRAY_RUNNING && s.up == c->ioms;
 }
 
@@ -153,10 +169,8 @@ const char *iom_shown_name(enum iom_shown s) {
 
 void answers_at(const struct conf *c, uint8_t iom, uint8_t stand_in, char out[108]) {
     struct cluster_map m = {.ioms = c->ioms};
-    for (uint8_t i = 0; i < c->ioms; i++) {
-        memcpy(m.iom[i].at, c->iom[i].at, sizeof m.iom[i].at);
-        m.iom[i].proxy = proxy_of((iom_id){i}, c->ioms).n;
-    }
+    for (uint8_t i = 0; i < c->ioms; i++) memcpy(m.iom[i].at, c->iom[i].at, sizeof m.iom[i].at);
+    m.iom[iom].proxy = stand_in;
     if (stand_in == NO_IOM) snprintf(out, 108, "%s", c->iom[iom].at);
     else cluster_map_stand_in(&m, iom, out);
 }

@@ -34,8 +34,11 @@ struct iom_answer {
 struct addresses {
     uint8_t ioms;
     char at[ARRAY_IOMS_MAX][108];
+    char host[ARRAY_IOMS_MAX][MAP_HOST_BYTES]; // empty: not known
+    struct array_shape shape;
 };
 void addresses_of(const struct conf *c, struct addresses *a);
+void addresses_of_map(const struct cluster_map *m, struct addresses *a);
 // Asks all at once; returns at the deadline at the latest.
 void co_ask_status(struct tool *t, const struct addresses *a, uint64_t deadline_ns,
                    struct iom_answer out[ARRAY_IOMS_MAX]);
@@ -51,7 +54,7 @@ struct shown {
     bool any;       // somebody answered
     uint8_t behind; // the one that has not all that is its own; NO_IOM: none
 };
-void show(uint8_t ioms, const struct iom_answer *a, struct shown *out);
+void show(const struct addresses *of, const struct iom_answer *a, struct shown *out);
 bool co_all_up(struct tool *t, const struct conf *c); // the array runs, and every IOM serves
 const char *iom_shown_name(enum iom_shown s);
 // Where that IOM is answered for: by itself (NO_IOM), or by its stand-in.

@@ -1,5 +1,6 @@
 // mendfs up: makes what is missing, starts what does not run, mounts; returns when files can be written.
 #include "cli/cli.h"
+#include "cli/hosts.h"
 #include "cli/make.h"
 #include "cli/mounts.h"
 #include "cli/start.h"
@@ -11,11 +12,12 @@
 #include <unistd.h>
 
 #define DEFAULT_SIZE GIB(8)
+#define IOMS_LEAST 3u
 #define RETURN_PATIENCE_MS 10000u
 #define WITHOUT_ONE_LIMIT_MS 15000u // the others give one that does not come 5 s before they begin without it
 
 struct up_args {
-    const char *dir, *mount, *nfs, *at, *journal, *power_protected;
+    const char *dir, *mount, *nfs, *at, *journal, *power_protected, *hosts;
     enum protects protects; // if power_protected
     uint64_t ioms, size_bytes, cache_bytes, heartbeat_ms, silence_ms;
     bool nonempty, insecure;
@@ -107,7 +109,7 @@ static bool args_fit(const struct up_args *a, const struct conf *c) {
     if (a->size_bytes && a->size_bytes / BLOCK_BYTES * BLOCK_BYTES != c->iom[0].size_bytes)
         return fail(0, "the stores in %s are of %s each, not %s; changing that is not yet in this version", c->dir,
                     size_text(c->iom[0].size_bytes, have), size_text(a->size_bytes, want));
-    return addresses_fit(a, c) && journals_fit(a, c) && protects_fit(a, c);
+    return addresses_fit(a, c) && journals_fit(a, c) && protects_fit(a, c) && hosts_fit(c, a->hosts);
 }
 
 // A folder for the journals is made; the folder of a pattern is there already.
@@ -143,14 +145,31 @@ static bool times_set(const struct up_args *a, struct conf *c) {
     return !c->made || conf_save(c);
 }
 
+// As many as there are labels of hosts, if nobody says otherwise. 0: has said why not.
+static uint8_t ioms_of_new(const struct up_args *a) {
+    uint32_t labels = a->hosts ? hosts_given(a->hosts) : 4;
+    if (a->ioms) return (uint8_t)a->ioms;
+    if (labels >= IOMS_LEAST && labels <= ARRAY_IOMS_MAX) return (uint8_t)labels;
+    return (uint8_t)fail(0, "--hosts %.100s: %u labels; an array has %u to %u IOMs, and each needs one", a->hosts, labels, IOMS_LEAST, ARRAY_IOMS_MAX);
+}
+
+static void warn_of_hosts(const struct conf *c) {
+    struct addresses at;
+    char text[HOSTS_WARNING_BYTES];
+    addresses_of(c, &at);
+    if (hosts_warning(&at, text)) warn("warning: %s", text);
+}
+
 static bool make_new(const struct up_args *a, const char *dir, const char *at, struct conf *c) {
     char size[24];
     uint64_t size_bytes = a->size_bytes ? a->size_bytes : DEFAULT_SIZE;
-    if (!conf_new(c, dir, a->ioms ? (uint8_t)a->ioms : 4, size_bytes, at)) return false;
+    uint8_t ioms = ioms_of_new(a);
+    if (!ioms || !conf_new(c, dir, ioms, size_bytes, at) || !hosts_set(c, a->hosts)) return false;
     if (a->cache_bytes != UINT64_MAX) c->cache_bytes = a->cache_bytes;
     if (a->cache_bytes != UINT64_MAX && !cache_fits(c->cache_bytes, c->ioms)) return false;
     if (!times_set(a, c) || !addresses_choose(a, c) || !journals_choose(a, c) || !cluster_make(c)) return false;
     say("made %u stores of %s in %s", c->ioms, size_text(c->iom[0].size_bytes, size), dir);
+    warn_of_hosts(c);
     return true;
 }
 
@@ -212,7 +231,7 @@ static void co_wait_running(struct tool *t) {
     addresses_of(w->c, &a);
     while (true) {
         co_ask_status(t, &a, env_now_ns(t->e) + MSEC(500), answers);
-        show(w->c->ioms, answers, &w->shown);
+        show(&a, answers, &w->shown);
         note_dead(w);
         w->runs = is_running(w);
         if (w->runs || w->old_ended || w->s->failed > 1 || now_ms() >= w->deadline_ms) return;
@@ -319,11 +338,11 @@ static int up_run(int argc, char **argv) {
     char dir[PATH_MAX], mount[PATH_MAX], made[PATH_MAX];
     const char *rest[1];
     const struct option_row options[] = {
-        {"--dir", OPT_TEXT, &a.dir},         {"--ioms", OPT_NUMBER, &a.ioms, 3, ARRAY_IOMS_MAX},
+        {"--dir", OPT_TEXT, &a.dir},         {"--ioms", OPT_NUMBER, &a.ioms, IOMS_LEAST, ARRAY_IOMS_MAX},
         {"--mount", OPT_TEXT, &a.mount},     {"--nfs", OPT_TEXT, &a.nfs},
         {"--size", OPT_SIZE, &a.size_bytes}, {"--journal", OPT_TEXT, &a.journal},
         {"--power-protected", OPT_TEXT, &a.power_protected},
-        {"--at", OPT_TEXT, &a.at},           {"--insecure", OPT_FLAG, &a.insecure},
+        {"--at", OPT_TEXT, &a.at},           {"--insecure", OPT_FLAG, &a.insecure},           {"--hosts", OPT_TEXT, &a.hosts},
         {"--cache", OPT_SIZE, &a.cache_bytes}, {"--nonempty", OPT_FLAG, &a.nonempty},
         {"--heartbeat-ms", OPT_NUMBER, &a.heartbeat_ms, 1, TIME_MS_MAX}, {"--silence-ms", OPT_NUMBER, &a.silence_ms, 1, TIME_MS_MAX},
         {0},
@@ -343,9 +362,13 @@ static int up_run(int argc, char **argv) {
 
 const struct command cmd_up = {
     "up",
-    "mendfs up [--dir DIR] [--ioms N] [--mount MNT] [--nonempty] [--size SIZE] [--cache SIZE] [--journal WHERE] [--power-protected WHAT] [--heartbeat-ms N] [--silence-ms N] [--at WHERE [--insecure]]",
+    "mendfs up [--dir DIR] [--ioms N] [--hosts LABEL,...] [--mount MNT] [--nonempty] [--size SIZE] [--cache SIZE] [--journal WHERE] [--power-protected WHAT] [--heartbeat-ms N] [--silence-ms N] [--at WHERE [--insecure]]",
     "Makes what is missing, starts what does not run, and mounts it; returns once files can be written",
     "  --ioms N      storage servers of a new array, 3 to 16; default 4. One of them may be lost without loss of data\n"
+    "  --hosts LABEL,...\n"
+    "                which machine each IOM is on, one label an IOM, for a new array: what has one label dies together. The\n"
+    "                proxy of an IOM is on another host if that can be, and with three hosts at least no file has two IOMs of one.\n"
+    "                Default: all on this machine\n"
     "  --mount MNT   where to mount; default /mnt/mendfs (root) or ~/mendfs, or what the array was made with\n"
     "  --nonempty    mounts over a folder that is not empty: what lies there is hidden as long\n"
     "  --size SIZE   of each IOM's store, reserved at once (fallocate); default 8G\n"

@@ -130,11 +130,13 @@ err cluster_map_decode(struct cluster_map *m, const uint8_t *p, uint32_t len_byt
 static const char *iom_fault(const struct cluster_map *m, uint8_t i) {
     const struct map_iom *a = &m->iom[i];
     if (a->state < MAP_IOM_UP || a->state > MAP_IOM_REBUILDING) return "an IOM is in no known state";
-    if (a->proxy >= m->ioms && a->proxy != NO_IOM) return "an IOM has a proxy that does not exist";
+    if (m->ioms == 1 ? a->proxy != NO_IOM : a->proxy >= m->ioms) return "an IOM has a proxy that does not exist";
     if (a->proxy == i) return "an IOM is its own proxy";
     if (!a->at[0]) return "an IOM has no address";
-    for (uint8_t k = 0; k < i; k++)
+    for (uint8_t k = 0; k < i; k++) {
         if (!memcmp(a->store, m->iom[k].store, 16)) return "two IOMs have one store";
+        if (a->proxy == m->iom[k].proxy) return "two IOMs have one proxy";
+    }
     return NULL;
 }
 
@@ -158,6 +160,21 @@ const char *cluster_map_fault(const struct cluster_map *m) {
     return NULL;
 }
 
+// ---- hosts ----------------------------------------------------------------------------------------------------------
+static uint8_t host_number(const struct cluster_map *m, uint8_t iom) { // the first IOM with its label
+    uint8_t i = 0;
+    while (strcmp(m->iom[i].host, m->iom[iom].host) != 0) i++;
+    return i;
+}
+
+void cluster_map_shape(const struct cluster_map *m, struct array_shape *out) {
+    *out = (struct array_shape){.ioms = m->ioms};
+    for (uint8_t i = 0; i < m->ioms; i++) {
+        out->host[i] = host_number(m, i);
+        out->proxy[i] = m->iom[i].proxy;
+    }
+}
+
 // ---- the first map --------------------------------------------------------------------------------------------------
 static bool is_voter(const struct cluster_map *m, uint8_t iom) {
     for (uint8_t i = 0; i < m->voters; i++)
@@ -169,6 +186,13 @@ static bool host_votes(const struct cluster_map *m, const char *host) {
     for (uint8_t i = 0; i < m->voters; i++)
         if (!strcmp(m->iom[m->voter[i].iom].host, host)) return true;
     return false;
+}
+
+static void choose_proxies(struct cluster_map *m) {
+    struct array_shape labels, ring;
+    cluster_map_shape(m, &labels);
+    array_shape_make(&ring, m->ioms, labels.host);
+    for (uint8_t i = 0; i < m->ioms; i++) m->iom[i].proxy = ring.proxy[i];
 }
 
 static void choose_voters(struct cluster_map *m) {
@@ -197,10 +221,10 @@ void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const s
         struct map_iom *a = &m->iom[i];
         memcpy(a->store, ioms[i].store, 16);
         a->state = MAP_IOM_UP;
-        a->proxy = proxy_of((iom_id){i}, count).n;
         put_text(a->at, sizeof a->at, ioms[i].at);
         put_text(a->host, sizeof a->host, ioms[i].host);
     }
+    choose_proxies(m);
     choose_voters(m);
     ASSERT(!cluster_map_fault(m));
 }

@@ -59,10 +59,12 @@ const char *cluster_map_fault(const struct cluster_map *m); // what makes it no 
 
 // The first map, the same bytes from the same arguments: whoever makes a cluster writes it into every store's register
 // blocks (register_first_block), so that all voters start from one chosen value. Stopped, epoch 1, nobody admitted.
-// Voters: 1 of 1, 2 of 2, 3 of 3 or 4, else 5; on different hosts as far as there are.
+// Voters: 1 of 1, 2 of 2, 3 of 3 or 4, else 5; on different hosts as far as there are. Proxies: array_shape_make.
 struct map_first_iom { uint8_t store[16]; const char *at, *host; };
 void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const struct map_first_iom *ioms,
                        uint8_t count);
+
+void cluster_map_shape(const struct cluster_map *m, struct array_shape *out); // its hosts, numbered by their labels, and its proxies
 
 // Where the stand-in of that IOM answers: at its proxy's process, which listens there while it stands in. "unix:PATH" + "+", HOST:PORT + 1000, or in the
 // simulator NODE:1.

@@ -513,13 +513,24 @@ void register_cast(struct reg *r, const struct node_name *from, struct msg *m) {
 }
 
 // ---- opening and closing --------------------------------------------------------------------------------------------
-static err co_load(struct reg *r) {
-    uint8_t *p = mem_alloc(r->env->mem, REGISTER_RECORD_BYTES_MAX);
+static err co_blocks_load(struct env *env, const struct register_storage *s, struct voter *v, struct cluster_map *map) {
+    uint8_t *p = mem_alloc(env->mem, REGISTER_RECORD_BYTES_MAX);
     uint32_t len = 0;
-    err e = r->cfg.storage.co_read(r->cfg.storage.ctx, p, &len);
-    if (e == OK) e = record_take(&r->voter, p, len);
-    mem_free(r->env->mem, p);
-    if (e == OK) e = cluster_map_decode(&r->hint, r->voter.value.bytes, r->voter.value.len, NULL);
+    err e = s->co_read(s->ctx, p, &len);
+    if (e == OK) e = record_take(v, p, len);
+    mem_free(env->mem, p);
+    return e == OK ? cluster_map_decode(map, v->value.bytes, v->value.len, NULL) : e;
+}
+
+err co_register_peek(struct env *env, const struct register_storage *s, struct cluster_map *out) {
+    struct voter *v = mem_alloc(env->mem, sizeof *v);
+    err e = co_blocks_load(env, s, v, out);
+    mem_free(env->mem, v);
+    return e;
+}
+
+static err co_load(struct reg *r) {
+    err e = co_blocks_load(r->env, &r->cfg.storage, &r->voter, &r->hint);
     r->accepted = r->hint;
     if (e == OK && memcmp(r->hint.cluster, r->cfg.cluster, 16)) e = ERR_CLUSTER;
     return e;

@@ -27,6 +27,10 @@ struct register_storage register_storage_of_disk(struct disk *d);
 // value.
 uint32_t register_first_block(const struct cluster_map *first, uint8_t out[REGISTER_RECORD_BYTES_MAX]); // the length
 
+// The map that the blocks hold, chosen or not, of a store that nobody has opened: good for what never changes, for nothing else. Errors as of
+// co_register_open but ERR_CLUSTER.
+MUST_USE err co_register_peek(struct env *e, const struct register_storage *s, struct cluster_map *out);
+
 struct register_config {
     struct env *env;
     struct hub *hub;

@@ -100,12 +100,19 @@ void instance_init(struct instance *x, struct iom *i) {
     waitq_init(&x->touched);
 }
 
+// Hosts and proxies of an array are what it was made with, so any map tells them.
+static const struct cluster_map *map_known(const struct iom *i) {
+    const struct cluster_map *m = register_latest(i->reg);
+    return m ? m : register_hint(i->reg);
+}
+
 void instance_create(struct instance *x) {
     struct iom *i = x->i;
     struct rows_port rp = iom_rows_port(x);
     struct names_port np = iom_names_port(x);
     struct rows_config rc = i->config->rows;
-    struct names_config nc = {.self = x->self, .array_ioms = i->ident.array_ioms, .stand_in = x == &i->guest};
+    struct names_config nc = {.self = x->self, .stand_in = x == &i->guest};
+    cluster_map_shape(map_known(i), &nc.array);
     rc.stand_in = x == &i->guest;
     x->cancelled = false;
     x->rows = rows_create(i->env, i->store, x->self, &rp, &rc);

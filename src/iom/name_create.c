@@ -29,11 +29,11 @@ static uint8_t policy_of(uint8_t set, uint8_t standard) {
     return set == POLICY_UNSET ? standard : set;
 }
 
-static err making_map(const struct making *m, struct refmap *map) {
+static err making_map(const struct making *m, struct handle h, struct refmap *map) {
     const struct names *n = m->r->n;
     const struct rec_policy *p = &m->dir.policy;
-    return refmap_make(map, n->c.array_ioms, n->c.self, (enum protection)policy_of(p->protection, PROT_PARITY),
-                       policy_of(p->span, 0), policy_of(p->quantum_shift, 16));
+    return refmap_make(map, &n->c.array, n->c.self, (enum protection)policy_of(p->protection, PROT_PARITY),
+                       policy_of(p->span, 0), policy_of(p->quantum_shift, 16), handle_hash(h));
 }
 
 static struct step *making_steps(struct making *m, struct steps *s, uint8_t type, struct handle h, iom_id where) {
@@ -90,7 +90,7 @@ err co_name_create(struct request *r) {
         if (e == OK) e = co_handle_new(r->n, &h);
         if (e != OK) return e;
         struct step *make = making_steps(&m, &s, type, h, r->n->c.self);
-        e = making_map(&m, &make->map);
+        e = making_map(&m, h, &make->map);
         s.v[0].map = make->map;
         if (e == OK) e = co_steps_run(r, &s, true, m.q->open);
         if (e != ERR_CONFLICT) return e;
@@ -104,7 +104,7 @@ static iom_id mkdir_place(const struct making *m) {
     uint64_t h = hash64(m->name.s, m->name.len, handle_hash(m->dir_handle));
     bool high = handle_eq(m->dir_handle, handle_root()) || handle_eq(m->dir.parent, handle_root());
     if (!high && (h & 3) != 0) return n->c.self;
-    return (iom_id){(uint8_t)((h >> 2) % n->c.array_ioms)};
+    return (iom_id){(uint8_t)((h >> 2) % n->c.array.ioms)};
 }
 
 err co_name_mkdir(struct request *r) {

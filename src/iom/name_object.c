@@ -203,8 +203,10 @@ err co_handle_new(struct names *n, struct handle *h) {
 }
 
 struct refmap dir_map(const struct names *n, iom_id starter) {
+    struct array_shape one_host;
     struct refmap m;
-    err e = refmap_make(&m, n->c.array_ioms, starter, PROT_PARITY, 0, 16);
+    array_shape_make(&one_host, n->c.array.ioms, NULL); // it has no parity groups: hosts are nothing to it
+    err e = refmap_make(&m, &one_host, starter, PROT_PARITY, 0, 16, 0);
     ASSERT(e == OK);
     return m;
 }

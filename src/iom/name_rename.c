@@ -23,7 +23,7 @@ struct renaming {
 
 static err co_lookup_there(struct names *n, struct handle dir, struct name nm, struct dirent *d) {
     if (dir.starter == n->c.self.n) return co_dir_find(n, dir, nm, d);
-    if (!handle_valid(dir) || dir.starter >= n->c.array_ioms) return ERR_STALE;
+    if (!handle_valid(dir) || dir.starter >= n->c.array.ioms) return ERR_STALE;
     struct msg *m = n->port.msg(n->port.ctx, MSG_LOOKUP, (uint32_t)(sizeof(struct req_name) + nm.len)), *reply;
     struct req_name *q = (void *)m->body;
     wire_handle_put(&q->dir, dir);

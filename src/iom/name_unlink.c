@@ -50,7 +50,7 @@ err co_object_about(struct names *n, struct handle h, uint8_t *type, struct refm
         *map = c.map;
         return OK;
     }
-    if (!handle_valid(h) || h.starter >= n->c.array_ioms) return ERR_STALE;
+    if (!handle_valid(h) || h.starter >= n->c.array.ioms) return ERR_STALE;
     struct msg *m = n->port.msg(n->port.ctx, MSG_GETATTR, sizeof(struct req_handle)), *reply;
     wire_handle_put(&((struct req_handle *)(void *)m->body)->handle, h);
     err e = co_call_iom(n, (iom_id){h.starter}, m, &reply);

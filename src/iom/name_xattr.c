@@ -1,7 +1,8 @@
 // Extended attributes: user., trusted., security.; values up to 64 KiB, in parts. POSIX ACLs are not supported.
 //
 // user.mendfs.toughness, protection, quantum and span are no records: they show and set the policies. A directory
-// passes them to what is made in it; of a file only the toughness can change, for its map is made once.
+// passes them to what is made in it; of a file only the toughness can change, for its map is made once. user.mendfs.hosts
+// tells how many hosts the IOMs are on, which bounds the span of new files (refmap_span); it cannot be set.
 #include "iom/name_inside.h"
 
 #include "base/sum.h"
@@ -81,7 +82,7 @@ static bool policy_name(struct name nm, const char *what) {
            memcmp(nm.s + prefix, what, nm.len - prefix) == 0;
 }
 
-static err policy_show(const struct cnode *c, struct name nm, char *out, size_t cap) {
+static err policy_show(const struct names *n, const struct cnode *c, struct name nm, char *out, size_t cap) {
     bool file = c->type == OBJ_FILE;
     uint8_t toughness = file ? c->toughness : c->policy.toughness,
             protection = file ? c->map.protection : c->policy.protection;
@@ -93,6 +94,7 @@ static err policy_show(const struct cnode *c, struct name nm, char *out, size_t 
         len = snprintf(out, cap, "%s", protection_names[protection]);
     if (policy_name(nm, "quantum") && quantum != POLICY_UNSET) len = snprintf(out, cap, "%uK", 1u << (quantum - 10));
     if (policy_name(nm, "span") && span != POLICY_UNSET) len = snprintf(out, cap, "%u", span);
+    if (policy_name(nm, "hosts")) len = snprintf(out, cap, "%u", array_hosts(&n->c.array));
     return len >= 0 ? OK : ERR_NODATA;
 }
 
@@ -139,9 +141,9 @@ static err policy_parse(struct rec_policy *p, struct name nm, const char *s, uin
 // The policies must make a map: what no file could be created with is refused here.
 static err policy_usable(const struct names *n, const struct rec_policy *p) {
     struct refmap m;
-    return refmap_make(&m, n->c.array_ioms, n->c.self,
+    return refmap_make(&m, &n->c.array, n->c.self,
                        p->protection == POLICY_UNSET ? PROT_PARITY : (enum protection)p->protection,
-                       p->span == POLICY_UNSET ? 0 : p->span, p->quantum_shift == POLICY_UNSET ? 16 : p->quantum_shift);
+                       p->span == POLICY_UNSET ? 0 : p->span, p->quantum_shift == POLICY_UNSET ? 16 : p->quantum_shift, 0);
 }
 
 static err policy_set(const struct names *n, struct cnode *c, struct name nm, const struct slice *value) {
@@ -149,7 +151,7 @@ static err policy_set(const struct names *n, struct cnode *c, struct name nm, co
     if (value->len_bytes == 0 || value->len_bytes >= sizeof s) return ERR_INVAL;
     memcpy(s, slice_data(*value), value->len_bytes);
     struct rec_policy p = c->policy;
-    err e = policy_parse(&p, nm, s, n->c.array_ioms);
+    err e = policy_parse(&p, nm, s, n->c.array.ioms);
     if (e == OK) e = policy_usable(n, &p);
     if (e != OK) return e;
     if (c->type == OBJ_DIR)
@@ -309,7 +311,7 @@ static err co_xattr_value(struct names *n, struct handle h, struct name nm, cons
 
 static err co_policy_read(struct request *r, const struct xattr_request *x, const struct cnode *c) {
     char text[32];
-    err e = policy_show(c, x->nm, text, sizeof text);
+    err e = policy_show(r->n, c, x->nm, text, sizeof text);
     if (e != OK) return e;
     struct buf *b = buf_new(r->n->mem, sizeof text);
     memcpy(b->data, text, sizeof text);

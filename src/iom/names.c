@@ -240,8 +240,8 @@ struct names *names_create(struct env *e, struct store *s, const struct names_po
     n->port = *port;
     n->c = *c;
     if (n->c.session_lease_ns == 0) n->c.session_lease_ns = SESSION_LEASE_NS;
-    n->proxy = proxy_of(c->self, c->array_ioms);
-    n->ward = ward_of(c->self, c->array_ioms);
+    n->proxy = proxy_of(&c->array, c->self);
+    n->ward = ward_of(&c->array, c->self);
     n->stopping = true; // until recovered
     waitq_init(&n->idle);
     waitq_init(&n->tick);
@@ -257,10 +257,11 @@ struct names *names_create(struct env *e, struct store *s, const struct names_po
     return n;
 }
 
-void names_neighbours(struct names *n, bool proxy, bool ward) {
-    n->proxy = proxy ? proxy_of(n->c.self, n->c.array_ioms) : (iom_id){NO_IOM};
-    n->ward = ward ? ward_of(n->c.self, n->c.array_ioms) : (iom_id){NO_IOM};
-    n->exposed = !proxy && n->c.array_ioms > 1;
+void names_neighbours(struct names *n, const struct array_shape *array, bool proxy, bool ward) {
+    n->c.array = *array;
+    n->proxy = proxy ? proxy_of(array, n->c.self) : (iom_id){NO_IOM};
+    n->ward = ward ? ward_of(array, n->c.self) : (iom_id){NO_IOM};
+    n->exposed = !proxy && array->ioms > 1;
     if (!ward) mirror_forget_ward(n);
 }
 

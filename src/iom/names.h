@@ -18,14 +18,15 @@ struct names_port {
 };
 struct names_config {
     iom_id self;
-    uint8_t array_ioms;
+    struct array_shape array;
     bool stand_in;             // of an IOM that is not there: its tree is the copy in the store of its proxy
     uint64_t session_lease_ns; // default 60 s
 };
 struct names *names_create(struct env *e, struct store *s, const struct names_port *port, const struct names_config *c);
 // Before phase 0: is the proxy there to take the mirror? If not, what is answered rests on this disk alone, and is on it before the answer leaves (I7). Is the
 // ward there? If not, its copy here is the stand-in's.
-void names_neighbours(struct names *n, bool proxy, bool ward);
+// As the map of this recovery has the array.
+void names_neighbours(struct names *n, const struct array_shape *array, bool proxy, bool ward);
 void names_cancel(struct names *n);               // all that waits in names ends with ERR_STOPPED, a phase of recovery too; co_names_stop follows
 void co_names_stop(struct names *n, bool harden); // ends its tasks; harden: syncs what was committed
 void names_destroy(struct names *n);
@@ -83,7 +84,7 @@ struct names_replay *names_leave_replay(struct names *n); // before names_destro
 // Online or on opened stores. All stores of the array, quiet (cleanly stopped, or recovered and without requests), in
 // the caller's env. OK also with faults; an error: it could not be read. `away`: the IOM whose proxy stood in for it and whose own
 // store is behind: the proxy's copy of its tree counts. NO_IOM: all were there.
-MUST_USE err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms, uint8_t away, void (*fault)(void *ctx, const char *sentence), void *ctx,
-                            uint64_t *objects, uint64_t *faults);
+MUST_USE err co_names_check(struct env *e, struct store *const stores[], const struct array_shape *array, uint8_t away, void (*fault)(void *ctx, const char *sentence),
+                            void *ctx, uint64_t *objects, uint64_t *faults);
 struct names_stats { uint64_t objects, dirents, requests, slots_replayed, mirror_batches, intents; };
 void names_stats(const struct names *n, struct names_stats *out);

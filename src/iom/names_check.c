@@ -19,6 +19,7 @@ struct checked { // an object as the entries and its CNODE tell it
 struct check {
     struct env *env;
     struct store *const *stores;
+    const struct array_shape *array;
     uint8_t ioms, away;
     struct map objects; // by handle hash
     void (*fault)(void *ctx, const char *sentence);
@@ -53,7 +54,7 @@ typedef void (*record_fn)(struct check *c, uint8_t iom, const struct key *k, con
 static err co_each_record(struct check *c, enum record_kind kind, record_fn fn) {
     static const uint8_t zero[16];
     for (uint8_t i = 0; i < c->ioms; i++) {
-        struct store *s = c->stores[i == c->away ? proxy_of((iom_id){i}, c->ioms).n : i];
+        struct store *s = c->stores[i == c->away ? proxy_of(c->array, (iom_id){i}).n : i];
         enum tree_id tree = i == c->away ? TREE_WARD : TREE_META;
         for (struct key k = key_make((uint8_t)kind, zero, 0);; k = key_next(k)) {
             uint8_t val[RECORD_BYTES_MAX];
@@ -175,7 +176,7 @@ static void check_intent(struct check *c, uint8_t iom, const struct key *k, cons
 
 // ---- 4
 static err co_check_mirror(struct check *c, uint8_t iom) {
-    uint8_t proxy = proxy_of((iom_id){iom}, c->ioms).n;
+    uint8_t proxy = proxy_of(c->array, (iom_id){iom}).n;
     if (iom == c->away || proxy == c->away) return OK; // the one here is the only one that is up to date
     struct key k = {{0}}, twin;
     uint64_t epoch[2], number[2];
@@ -200,9 +201,9 @@ static err co_check_mirror(struct check *c, uint8_t iom) {
     }
 }
 
-err co_names_check(struct env *e, struct store *const stores[], uint8_t array_ioms, uint8_t away,
+err co_names_check(struct env *e, struct store *const stores[], const struct array_shape *array, uint8_t away,
                    void (*fault)(void *ctx, const char *sentence), void *ctx, uint64_t *objects, uint64_t *faults) {
-    struct check c = {.env = e, .stores = stores, .ioms = array_ioms, .away = away, .fault = fault, .ctx = ctx};
+    struct check c = {.env = e, .stores = stores, .array = array, .ioms = array->ioms, .away = away, .fault = fault, .ctx = ctx};
     map_init(&c.objects, e->mem);
     check_object(&c, handle_root())->dir = true;
     err r = co_each_record(&c, KIND_DIRENT, check_dirent);
@@ -213,7 +214,7 @@ err co_names_check(struct env *e, struct store *const stores[], uint8_t array_io
     if (r == OK) r = co_each_record(&c, KIND_INTENT, check_intent);
     if (r == OK) check_ways_up(&c);
     if (r == OK) check_missing(&c);
-    for (uint8_t i = 0; i < array_ioms && array_ioms > 1 && r == OK; i++) r = co_check_mirror(&c, i);
+    for (uint8_t i = 0; i < array->ioms && array->ioms > 1 && r == OK; i++) r = co_check_mirror(&c, i);
     MAP_FOR(&c.objects, it) mem_free(e->mem, it.value);
     map_fini(&c.objects);
     *objects = c.found;

@@ -56,13 +56,15 @@ static err co_both(struct iom *i, uint32_t phase, uint64_t epoch) {
 
 // ---- the phases -----------------------------------------------------------------------------------------------------
 static err co_begin(struct iom *i, const struct cluster_map *m) {
-    uint8_t proxy = m->iom[i->own.self.n].proxy;
+    struct array_shape array;
+    cluster_map_shape(m, &array);
+    iom_id proxy = proxy_of(&array, i->own.self);
     iom_peers_redirect(&i->own, m, false);
     rows_beside(i->own.rows, (iom_id){NO_IOM});
     err e = co_stand_in_up(i, m);
-    names_neighbours(i->own.names, proxy != i->own.self.n && !away(m, proxy), !stand_in_is_here(i));
+    names_neighbours(i->own.names, &array, proxy.n != NO_IOM && !away(m, proxy.n), !stand_in_is_here(i));
     if (e != OK || !stand_in_is_here(i)) return e;
-    names_neighbours(i->guest.names, false, false);
+    names_neighbours(i->guest.names, &array, false, false);
     rows_beside(i->own.rows, i->guest.self);
     rows_beside(i->guest.rows, i->own.self);
     return OK;
@@ -79,10 +81,12 @@ static err co_first(struct iom *i, const struct cluster_map *m, uint32_t phase) 
 
 // No UPDATE is left anywhere, and nobody serves.
 static err co_turn(struct iom *i, const struct cluster_map *m) {
+    struct array_shape array;
+    cluster_map_shape(m, &array);
     err e = co_stand_in_down(i, false); // nothing is dirty
     rows_beside(i->own.rows, (iom_id){NO_IOM});
     iom_peers_redirect(&i->own, m, true);
-    names_neighbours(i->own.names, m->iom[i->own.self.n].proxy != i->own.self.n, true);
+    names_neighbours(i->own.names, &array, true, true);
     return e;
 }
 

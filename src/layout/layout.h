@@ -92,9 +92,28 @@ uint64_t geo_offset(const struct refmap *m, uint64_t seg, uint8_t k, uint32_t se
 uint64_t geo_segs_of_size(const struct refmap *m, uint64_t size_bytes); // segments whose stripe holds any byte below size: whole stripes
 #define OBJECT_BYTES_MAX ((1ull << 62) - 1)
 
-// The map for a new object: protection, span (0 = as many as the array has), quantum; starter IOM = where its directory is.
+// ---- the array: who dies together, who stands in for whom
+struct array_shape {
+    uint8_t ioms;
+    uint8_t host[ARRAY_IOMS_MAX];  // IOMs with one number are on one host
+    uint8_t proxy[ARRAY_IOMS_MAX]; // of each IOM: a ring of them all; NO_IOM in an array of one
+};
+// The ring of a new array. As many IOMs as can be have their proxy on another host; where the next one (the first, of the last) is
+// as good, it is that. host[0..ioms-1]: any numbers below 255; NULL: all are on one host.
+void array_shape_make(struct array_shape *s, uint8_t ioms, const uint8_t *host);
+uint8_t array_hosts(const struct array_shape *s);             // how many
+iom_id proxy_of(const struct array_shape *s, iom_id iom);     // C1; NO_IOM in an array of one
+iom_id ward_of(const struct array_shape *s, iom_id iom);      // whose proxy it is; likewise
+static inline bool one_host(const struct array_shape *s, iom_id a, iom_id b) { return s->host[a.n] == s->host[b.n]; }
+
+// ---- maps of new objects
+// How many members an object of that protection gets that asks for `span` (0: as many as there can be). Where there are hosts enough for
+// the protection (mirror 2, parity 3) no two members are on one host, so it is at most the number of hosts.
+uint8_t refmap_span(const struct array_shape *s, enum protection p, uint8_t span);
+// The map for a new object: protection, span (as above), quantum; starter IOM = where its directory is.
 // A protection that the array is too small for is lowered only for span 0 (2 IOMs: mirror, 1: none); else ERR_INVAL.
-// The starter holds data chunk 0. A span below the array's covers the IOMs from the starter on; where that passes the last IOM, in explicit form.
-MUST_USE err refmap_make(struct refmap *out, uint8_t array_ioms, iom_id starter, enum protection p, uint8_t span, uint8_t quantum_shift);
-iom_id proxy_of(iom_id iom, uint8_t array_ioms); // the next in the ring (C1); NO_IOM in an array of one
-iom_id ward_of(iom_id iom, uint8_t array_ioms);
+// The starter holds data chunk 0. With fewer hosts than IOMs, but enough, each host that is a member takes part with one IOM, chosen by
+// `spread` (any hash of the object): over many objects a host's IOMs have as much of them. Else a span below the array's covers the IOMs from
+// the starter on. Members that do not follow each other are named one by one: explicit form.
+MUST_USE err refmap_make(struct refmap *out, const struct array_shape *s, iom_id starter, enum protection p, uint8_t span,
+                         uint8_t quantum_shift, uint64_t spread);

@@ -69,43 +69,74 @@ static enum protection protection_that_fits(enum protection p, uint8_t array_iom
     return array_ioms >= 2 ? PROT_MIRROR : PROT_NONE;
 }
 
-// Members from the starter on, round the ring, so that maps of a small span load all IOMs alike.
-static void place_members(struct refmap *m, uint8_t array_ioms, iom_id starter) {
-    if (m->span == array_ioms) {
-        m->starter = starter.n;
-    } else if (starter.n + m->span <= array_ioms) {
-        m->lowest = starter.n;
-    } else {
-        m->form = MAP_EXPLICIT;
-        for (uint8_t i = 0; i < m->span; i++) m->member[i] = (uint8_t)((starter.n + i) % array_ioms);
+uint8_t refmap_span(const struct array_shape *s, enum protection p, uint8_t span) {
+    uint8_t hosts = array_hosts(s), want = span == 0 ? s->ioms : span;
+    bool enough = p != PROT_NONE && hosts >= span_min(p);
+    return enough ? MIN(want, hosts) : want;
+}
+
+typedef uint32_t iom_mask;
+
+static iom_mask of_host(const struct array_shape *s, iom_id iom) {
+    iom_mask all = 0;
+    for (uint8_t i = 0; i < s->ioms; i++)
+        if (one_host(s, iom, (iom_id){i})) all |= 1u << i;
+    return all;
+}
+
+static iom_id nth_of(iom_mask m, uint32_t n) {
+    while (n-- > 0) m &= m - 1;
+    return (iom_id){(uint8_t)__builtin_ctz(m)};
+}
+
+// No two on one host: each is drawn among all IOMs of the hosts that have none yet, so that a host with more of them is taken sooner.
+static iom_mask members_apart(const struct array_shape *s, iom_id starter, uint8_t span, uint64_t spread) {
+    iom_mask members = 1u << starter.n, left = ((1u << s->ioms) - 1) & ~of_host(s, starter);
+    for (uint8_t i = 1; i < span; i++) {
+        uint32_t n = (uint32_t)__builtin_popcount(left);
+        iom_id next = nth_of(left, (uint32_t)(spread % n));
+        spread /= n; // 15 draws: their product is below 2^41
+        members |= 1u << next.n;
+        left &= ~of_host(s, next);
+    }
+    return members;
+}
+
+// From the starter on, round the ring, so that maps of a small span load all IOMs alike.
+static iom_mask members_round(const struct array_shape *s, iom_id starter, uint8_t span) {
+    iom_mask members = 0;
+    for (uint8_t i = 0; i < span; i++) members |= 1u << (starter.n + i) % s->ioms;
+    return members;
+}
+
+static void place_members(struct refmap *m, const struct array_shape *s, iom_id starter, iom_mask members) {
+    uint8_t lowest = (uint8_t)__builtin_ctz(members), n = 0;
+    if (members >> lowest == (1u << m->span) - 1) {
+        m->lowest = lowest;
+        m->starter = (uint8_t)(starter.n - lowest);
+        return;
+    }
+    m->form = MAP_EXPLICIT;
+    for (uint8_t i = 0; i < s->ioms; i++) {
+        uint8_t iom = (uint8_t)((starter.n + i) % s->ioms);
+        if (members >> iom & 1) m->member[n++] = iom;
     }
 }
 
-err refmap_make(struct refmap *out, uint8_t array_ioms, iom_id starter, enum protection p, uint8_t span,
-                uint8_t quantum_shift) {
-    if (array_ioms < 1 || array_ioms > ARRAY_IOMS_MAX || starter.n >= array_ioms || span > array_ioms) return ERR_INVAL;
+err refmap_make(struct refmap *out, const struct array_shape *s, iom_id starter, enum protection p, uint8_t span,
+                uint8_t quantum_shift, uint64_t spread) {
+    if (s->ioms < 1 || s->ioms > ARRAY_IOMS_MAX || starter.n >= s->ioms || span > s->ioms) return ERR_INVAL;
     if (span_min(p) == 0) return ERR_INVAL;
-    if (span == 0) p = protection_that_fits(p, array_ioms);
+    if (span == 0) p = protection_that_fits(p, s->ioms);
     struct refmap m = {
         .protection = (uint8_t)p,
         .form = MAP_STRIPED,
-        .span = span == 0 ? array_ioms : span,
+        .span = refmap_span(s, p, span),
         .quantum_shift = quantum_shift,
     };
-    place_members(&m, array_ioms, starter);
+    bool apart = p != PROT_NONE && array_hosts(s) >= span_min(p) && array_hosts(s) < s->ioms;
+    place_members(&m, s, starter, apart ? members_apart(s, starter, m.span, spread) : members_round(s, starter, m.span));
     if (!refmap_valid(&m)) return ERR_INVAL; // span too small for the protection, or a quantum out of bounds
     *out = m;
     return OK;
-}
-
-iom_id proxy_of(iom_id iom, uint8_t array_ioms) {
-    ASSERT(iom.n < array_ioms);
-    if (array_ioms == 1) return (iom_id){NO_IOM};
-    return (iom_id){(uint8_t)(iom.n + 1 == array_ioms ? 0 : iom.n + 1)};
-}
-
-iom_id ward_of(iom_id iom, uint8_t array_ioms) {
-    ASSERT(iom.n < array_ioms);
-    if (array_ioms == 1) return (iom_id){NO_IOM};
-    return (iom_id){(uint8_t)(iom.n == 0 ? array_ioms - 1 : iom.n - 1)};
 }

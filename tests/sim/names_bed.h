@@ -35,6 +35,7 @@ struct bed {
     struct world *w;
     struct bed_iom iom[BED_IOMS_MAX];
     uint8_t ioms;
+    struct array_shape array;
     uint64_t epoch, disk_bytes, lease_ns;
     struct store_config config;
     struct node *mx;
@@ -156,7 +157,7 @@ static inline void bed_iom_open(struct bed_iom *s) {
     for (uint8_t i = 0; i < b->ioms; i++)
         if (i != s->i) s->peer[i] = hub_peer(s->hub, (iom_id){i}, b->iom[i].name);
     struct names_port port = {s, bed_port_post, bed_port_msg, bed_port_call, bed_port_discard, bed_port_zero};
-    struct names_config nc = {.self = {s->i}, .array_ioms = b->ioms, .session_lease_ns = b->lease_ns};
+    struct names_config nc = {.self = {s->i}, .array = b->array, .session_lease_ns = b->lease_ns};
     s->names = names_create(e, s->store, &port, &nc);
     names_take_replay(s->names, replay);
     bed_check(hub_listen(s->hub, s->name), "listen", s->i);
@@ -323,6 +324,7 @@ static inline void bed_dump_line(void *ctx, const char *text) {
 
 static inline void bed_begin(struct bed *b, uint64_t seed, uint8_t ioms, const struct world_options *o) {
     *b = (struct bed){.ioms = ioms, .disk_bytes = MIB(32), .lease_ns = SEC(600)};
+    array_shape_make(&b->array, ioms, NULL);
     b->config = (struct store_config){.journal_bytes = MIB(2), .cache_bytes = MIB(4)};
     b->w = world_create(seed, o);
     for (uint8_t i = 0; i < ioms; i++) {
@@ -373,7 +375,7 @@ static inline void bed_checker_task(void *arg) {
         bed_check(disk_open(e, &(struct disk_open_args){name, true, c->bed->disk_bytes}, &d), "disk", i);
         bed_check(co_store_open(d, &c->bed->config, &(struct store_hooks){0}, &stores[i]), "store", i);
     }
-    bed_check(co_names_check(e, stores, c->bed->ioms, NO_IOM, bed_fault, NULL, &c->objects, &c->faults), "check", 99);
+    bed_check(co_names_check(e, stores, &c->bed->array, NO_IOM, bed_fault, NULL, &c->objects, &c->faults), "check", 99);
     for (uint8_t i = 0; i < c->bed->ioms; i++) co_store_abandon(stores[i]);
     c->over = true;
 }

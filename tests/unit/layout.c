@@ -326,14 +326,21 @@ static void test_refmap_has_one_form_in_bytes(void **state) {
     assert_in_range(accepted, 1000, 299000);
 }
 
+static struct array_shape on_one_host(uint8_t ioms) {
+    struct array_shape s;
+    array_shape_make(&s, ioms, NULL);
+    return s;
+}
+
 static void test_refmap_make_gives_the_starter_the_first_chunk(void **state) {
     for (uint8_t array = 1; array <= ARRAY_IOMS_MAX; array++)
         for (size_t p = 0; p < ARRAY_LEN(PROTECTIONS); p++)
             for (uint8_t span = 0; span <= array + 1; span++) {
                 unsigned chunks[ARRAY_IOMS_MAX] = {0}, made = 0;
+                struct array_shape shape = on_one_host(array);
                 for (uint8_t starter = 0; starter < array; starter++) {
                     struct refmap m;
-                    if (refmap_make(&m, array, (iom_id){starter}, PROTECTIONS[p], span, 16) != OK) continue;
+                    if (refmap_make(&m, &shape, (iom_id){starter}, PROTECTIONS[p], span, 16, random_next()) != OK) continue;
                     made++;
                     assert_true(refmap_valid(&m));
                     assert_int_equal(m.span, span == 0 ? array : span);
@@ -351,50 +358,201 @@ static void test_refmap_make_gives_the_starter_the_first_chunk(void **state) {
             }
 }
 
+static err make(struct refmap *m, uint8_t ioms, iom_id starter, enum protection p, uint8_t span, uint8_t quantum_shift) {
+    struct array_shape s = {.ioms = ioms};
+    if (ioms >= 1 && ioms <= ARRAY_IOMS_MAX) s = on_one_host(ioms);
+    return refmap_make(m, &s, starter, p, span, quantum_shift, 0);
+}
+
 static void test_refmap_make_lowers_protection_only_if_the_span_is_left_open(void **state) {
     struct refmap m;
     iom_id first = {0};
-    assert_int_equal(refmap_make(&m, 3, first, PROT_PARITY, 0, 16), OK);
+    assert_int_equal(make(&m, 3, first, PROT_PARITY, 0, 16), OK);
     assert_int_equal(m.protection, PROT_PARITY);
-    assert_int_equal(refmap_make(&m, 2, first, PROT_PARITY, 0, 16), OK);
+    assert_int_equal(make(&m, 2, first, PROT_PARITY, 0, 16), OK);
     assert_int_equal(m.protection, PROT_MIRROR);
-    assert_int_equal(refmap_make(&m, 1, first, PROT_PARITY3, 0, 16), OK);
+    assert_int_equal(make(&m, 1, first, PROT_PARITY3, 0, 16), OK);
     assert_int_equal(m.protection, PROT_NONE);
-    assert_int_equal(refmap_make(&m, 1, first, PROT_MIRROR, 0, 16), OK);
+    assert_int_equal(make(&m, 1, first, PROT_MIRROR, 0, 16), OK);
     assert_int_equal(m.protection, PROT_NONE);
-    assert_int_equal(refmap_make(&m, 2, first, PROT_PARITY, 2, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 1, first, PROT_MIRROR, 1, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 2, first, PROT_PARITY, 2, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 1, first, PROT_MIRROR, 1, 16), ERR_INVAL);
 }
 
 static void test_refmap_make_refuses(void **state) {
     struct refmap m, before;
     memset(&m, 0x5a, sizeof m);
     before = m;
-    assert_int_equal(refmap_make(&m, 0, (iom_id){0}, PROT_NONE, 0, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 17, (iom_id){0}, PROT_NONE, 0, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 4, (iom_id){4}, PROT_NONE, 0, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 4, (iom_id){NO_IOM}, PROT_NONE, 0, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 4, (iom_id){0}, (enum protection)2, 0, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 4, (iom_id){0}, (enum protection)256, 0, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 4, (iom_id){0}, PROT_PARITY, 5, 16), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 4, (iom_id){0}, PROT_PARITY, 4, 11), ERR_INVAL);
-    assert_int_equal(refmap_make(&m, 4, (iom_id){0}, PROT_PARITY, 4, 23), ERR_INVAL);
+    assert_int_equal(make(&m, 0, (iom_id){0}, PROT_NONE, 0, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 17, (iom_id){0}, PROT_NONE, 0, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 4, (iom_id){4}, PROT_NONE, 0, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 4, (iom_id){NO_IOM}, PROT_NONE, 0, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 4, (iom_id){0}, (enum protection)2, 0, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 4, (iom_id){0}, (enum protection)256, 0, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 4, (iom_id){0}, PROT_PARITY, 5, 16), ERR_INVAL);
+    assert_int_equal(make(&m, 4, (iom_id){0}, PROT_PARITY, 4, 11), ERR_INVAL);
+    assert_int_equal(make(&m, 4, (iom_id){0}, PROT_PARITY, 4, 23), ERR_INVAL);
     assert_memory_equal(&m, &before, sizeof m);
 }
 
-static void test_proxies_form_one_ring(void **state) {
-    for (uint8_t array = 2; array <= ARRAY_IOMS_MAX; array++) {
-        iom_id at = {0};
-        for (uint8_t i = 0; i < array; i++) {
-            iom_id next = proxy_of(at, array);
-            assert_false(iom_eq(next, at));
-            assert_true(iom_eq(ward_of(next, array), at));
-            at = next;
-            assert_true((at.n == 0) == (i + 1 == array)); // home again after all of them, not before
+// ---- hosts
+#define LABELLED_MAX 6 // IOMs of which every way to be on hosts is tried
+
+static void for_each_labelling(void (*check)(const struct array_shape *s)) {
+    for (uint8_t ioms = 1; ioms <= LABELLED_MAX; ioms++) {
+        unsigned ways = 1;
+        for (uint8_t i = 0; i < ioms; i++) ways *= ioms;
+        for (unsigned way = 0; way < ways; way++) {
+            uint8_t host[LABELLED_MAX];
+            struct array_shape s;
+            for (unsigned i = 0, digits = way; i < ioms; i++, digits /= ioms) host[i] = (uint8_t)(digits % ioms);
+            array_shape_make(&s, ioms, host);
+            assert_memory_equal(s.host, host, ioms);
+            check(&s);
         }
     }
-    assert_int_equal(proxy_of((iom_id){0}, 1).n, NO_IOM);
-    assert_int_equal(ward_of((iom_id){0}, 1).n, NO_IOM);
+}
+
+static unsigned hosts_counted(const struct array_shape *s) {
+    unsigned seen = 0;
+    for (uint8_t i = 0; i < s->ioms; i++) seen |= 1u << s->host[i];
+    return (unsigned)__builtin_popcount(seen);
+}
+
+static unsigned apart_in(const struct array_shape *s, const uint8_t proxy[]) {
+    unsigned n = 0;
+    for (uint8_t i = 0; i < s->ioms; i++) n += s->host[i] != s->host[proxy[i]];
+    return n;
+}
+
+static bool is_one_ring(const struct array_shape *s) { // home again after all of them, not before
+    iom_id at = {0};
+    for (uint8_t i = 0; i < s->ioms; i++) {
+        iom_id next = proxy_of(s, at);
+        if (next.n >= s->ioms || iom_eq(next, at) || !iom_eq(ward_of(s, next), at)) return false;
+        at = next;
+        if ((at.n == 0) != (i + 1 == s->ioms)) return false;
+    }
+    return true;
+}
+
+// The best of all ways to give each IOM a proxy that is another's of nobody else: a ring is one of them.
+static unsigned best_apart(const struct array_shape *s, uint8_t proxy[], uint8_t i, unsigned taken) {
+    unsigned best = 0;
+    if (i == s->ioms) return apart_in(s, proxy);
+    for (uint8_t p = 0; p < s->ioms; p++) {
+        if (p == i || taken >> p & 1) continue;
+        proxy[i] = p;
+        unsigned found = best_apart(s, proxy, (uint8_t)(i + 1), taken | 1u << p);
+        best = MAX(best, found);
+    }
+    return best;
+}
+
+static void proxies_are_apart_as_far_as_can_be(const struct array_shape *s) {
+    uint8_t proxy[LABELLED_MAX], natural[LABELLED_MAX];
+    if (s->ioms == 1) {
+        assert_int_equal(s->proxy[0], NO_IOM);
+        return;
+    }
+    assert_true(is_one_ring(s));
+    unsigned best = best_apart(s, proxy, 0, 0);
+    assert_int_equal(apart_in(s, s->proxy), best);
+    for (uint8_t i = 0; i < s->ioms; i++) natural[i] = (uint8_t)((i + 1) % s->ioms);
+    if (apart_in(s, natural) == best) assert_memory_equal(s->proxy, natural, s->ioms);
+}
+
+static void test_proxies_are_on_other_hosts_as_far_as_can_be(void **state) { for_each_labelling(proxies_are_apart_as_far_as_can_be); }
+
+static void test_proxies_form_one_ring(void **state) {
+    for (uint8_t array = 2; array <= ARRAY_IOMS_MAX; array++) {
+        struct array_shape s = on_one_host(array);
+        assert_true(is_one_ring(&s));
+        for (uint8_t i = 0; i < array; i++) assert_int_equal(proxy_of(&s, (iom_id){i}).n, (i + 1) % array);
+    }
+    for (unsigned n = 0; n < 20000; n++) { // larger ones on hosts by chance
+        uint8_t ioms = (uint8_t)(2 + random_next() % (ARRAY_IOMS_MAX - 1)), host[ARRAY_IOMS_MAX], size[ARRAY_IOMS_MAX] = {0}, most = 0;
+        uint8_t hosts = (uint8_t)(1 + random_next() % ioms);
+        for (uint8_t i = 0; i < ioms; i++) {
+            host[i] = (uint8_t)(random_next() % hosts);
+            size[host[i]]++;
+            most = MAX(most, size[host[i]]);
+        }
+        struct array_shape s;
+        array_shape_make(&s, ioms, host);
+        assert_true(is_one_ring(&s));
+        assert_int_equal(apart_in(&s, s.proxy), 2 * most <= ioms ? ioms : 2 * (ioms - most));
+    }
+    struct array_shape alone = on_one_host(1);
+    assert_int_equal(proxy_of(&alone, (iom_id){0}).n, NO_IOM);
+    assert_int_equal(ward_of(&alone, (iom_id){0}).n, NO_IOM);
+}
+
+static void no_group_has_two_members_on_one_host(const struct array_shape *s) {
+    static const uint8_t LEAST[] = {[PROT_NONE] = 1, [PROT_MIRROR] = 2, [PROT_PARITY3] = 3, [PROT_PARITY] = 3};
+    unsigned hosts = hosts_counted(s);
+    assert_int_equal(array_hosts(s), hosts);
+    for (size_t p = 0; p < ARRAY_LEN(PROTECTIONS); p++)
+        for (uint8_t span = 0; span <= s->ioms; span++)
+            for (uint8_t starter = 0; starter < s->ioms; starter++) {
+                struct refmap m;
+                enum protection prot = PROTECTIONS[p];
+                err e = refmap_make(&m, s, (iom_id){starter}, prot, span, 16, random_next());
+                assert_int_equal(e, span == 0 || span >= LEAST[prot] ? OK : ERR_INVAL);
+                if (e != OK) continue;
+                prot = (enum protection)m.protection;
+                bool enough = prot != PROT_NONE && hosts >= LEAST[prot];
+                uint8_t want = span ? span : s->ioms;
+                assert_int_equal(m.span, enough ? MIN(want, hosts) : want);
+                assert_int_equal(geo_locate(&m, 0).data.n, starter);
+                unsigned on[LABELLED_MAX] = {0};
+                for (uint8_t i = 0; i < m.span; i++) {
+                    assert_in_range(refmap_member(&m, i).n, 0, s->ioms - 1);
+                    if (++on[s->host[refmap_member(&m, i).n]] > 1) assert_false(enough);
+                }
+            }
+}
+
+static void test_no_group_has_two_members_on_one_host(void **state) { for_each_labelling(no_group_has_two_members_on_one_host); }
+
+// Over many objects each IOM of a host has as much as the others of it, and where hosts are chosen, larger ones are taken sooner.
+static void test_members_are_spread_over_the_ioms_of_a_host(void **state) {
+    static const uint8_t HOSTS[] = {0, 0, 0, 1, 1, 2, 3, 3};
+    unsigned full[8] = {0}, three[8] = {0}, objects = 8 * 3000;
+    struct array_shape s;
+    array_shape_make(&s, 8, HOSTS);
+    for (unsigned n = 0; n < objects; n++) {
+        struct refmap m;
+        struct handle h = {.starter = (uint8_t)(n % 8), .index = 1 + n / 8, .generation = 1};
+        assert_int_equal(refmap_make(&m, &s, (iom_id){h.starter}, PROT_PARITY, 0, 16, handle_hash(h)), OK);
+        assert_int_equal(m.span, 4);
+        for (uint8_t i = 0; i < m.span; i++) full[refmap_member(&m, i).n]++;
+        assert_int_equal(refmap_make(&m, &s, (iom_id){h.starter}, PROT_PARITY, 3, 16, handle_hash(h)), OK);
+        assert_int_equal(m.span, 3);
+        for (uint8_t i = 0; i < m.span; i++) three[refmap_member(&m, i).n]++;
+    }
+    for (uint8_t i = 0; i < 8; i++) {
+        unsigned on_host = 0;
+        for (uint8_t k = 0; k < 8; k++) on_host += HOSTS[k] == HOSTS[i];
+        assert_in_range(full[i], objects / on_host * 95 / 100, objects / on_host * 105 / 100);
+    }
+    assert_true(three[0] + three[1] + three[2] > three[6] + three[7] && three[3] + three[4] > three[5]);
+}
+
+// Two IOMs a host, the IOMs of one next to each other: members that follow each other are said so.
+static void test_the_form_of_members_over_hosts(void **state) {
+    static const uint8_t HOSTS[] = {0, 0, 1, 2};
+    struct array_shape s;
+    array_shape_make(&s, 4, HOSTS);
+    struct refmap m;
+    assert_int_equal(refmap_make(&m, &s, (iom_id){2}, PROT_PARITY, 0, 16, 1), OK); // of 0 and 1 the second: 1, 2, 3
+    assert_int_equal(m.form, MAP_STRIPED);
+    assert_int_equal(m.lowest, 1);
+    assert_int_equal(m.starter, 1);
+    assert_int_equal(refmap_make(&m, &s, (iom_id){2}, PROT_PARITY, 0, 16, 0), OK); // the first: 2, 3, 0
+    assert_int_equal(m.form, MAP_EXPLICIT);
+    static const uint8_t MEMBERS[] = {2, 3, 0};
+    assert_memory_equal(m.member, MEMBERS, 3);
 }
 
 // ---- handles
@@ -510,6 +668,10 @@ int main(void) {
         cmocka_unit_test(test_refmap_make_lowers_protection_only_if_the_span_is_left_open),
         cmocka_unit_test(test_refmap_make_refuses),
         cmocka_unit_test(test_proxies_form_one_ring),
+        cmocka_unit_test(test_proxies_are_on_other_hosts_as_far_as_can_be),
+        cmocka_unit_test(test_no_group_has_two_members_on_one_host),
+        cmocka_unit_test(test_members_are_spread_over_the_ioms_of_a_host),
+        cmocka_unit_test(test_the_form_of_members_over_hosts),
         cmocka_unit_test(test_handle_golden_bytes),
         cmocka_unit_test(test_root),
         cmocka_unit_test(test_handle_bytes_sort_as_handles),
