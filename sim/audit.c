@@ -207,7 +207,7 @@ static void co_all_check(struct audit *u, struct member *m) {
     for (uint8_t n = 0; n < u->a->ioms; n++) co_updates_check(&m[n]);
     err e = co_names_check(node_env(u->node), s, &u->a->shape, NO_IOM, names_fault, u, &objects, &faults);
     if (e) oracle_fault(u->o, "names: cannot be checked: %s", err_text(e));
-    e = co_audit_disk(node_env(u->node), s, u->a->ioms, rows_fault, u, &u->rows);
+    e = co_audit_disk(node_env(u->node), s, &u->a->shape, rows_fault, u, &u->rows);
     if (e) oracle_fault(u->o, "rows on disk: cannot be checked: %s", err_text(e));
     if (!u->rows && oracle_counts(u->o).protected_writes) oracle_fault(u->o, "clients wrote data, but no store has a row");
     for (uint8_t n = 0; n < u->a->ioms; n++) co_store_check(&m[n]);

@@ -11,6 +11,7 @@
 struct disk_audit {
     struct env *env;
     struct store *const *stores;
+    const struct array_shape *array;
     uint8_t ioms;
     void (*fault)(void *ctx, const char *sentence);
     void *ctx;
@@ -166,20 +167,47 @@ static err co_each(struct disk_audit *a, uint8_t iom, uint8_t kind, record_fn co
     }
 }
 
+static uint8_t hosts_of(const struct array_shape *s) {
+    uint8_t n = 0;
+    for (uint8_t i = 0; i < s->ioms; i++) {
+        uint8_t k = 0;
+        while (s->host[k] != s->host[i]) k++;
+        n += k == i;
+    }
+    return n;
+}
+
+static bool on_one_host(const struct disk_audit *a, iom_id x, iom_id y) { return a->array->host[x.n] == a->array->host[y.n]; }
+
+// Of one stripe: each data member against its parity and the data members after it.
+static void hosts_check(struct disk_audit *a, struct handle h, const struct refmap *map, uint64_t stripe) {
+    iom_id parity = refmap_member(map, geo_parity_pos(map, stripe));
+    for (uint8_t k = 0; k < geo_data(map); k++) {
+        iom_id d = refmap_member(map, geo_data_pos(map, stripe, k));
+        bool shared = on_one_host(a, d, parity);
+        for (uint8_t l = (uint8_t)(k + 1); l < geo_data(map); l++) shared |= on_one_host(a, d, refmap_member(map, geo_data_pos(map, stripe, l)));
+        if (shared) tell(a, h, stripe * geo_segs_per_chunk(map), "IOM %u is not the only member on its host", d.n);
+    }
+}
+
 static err co_cnode2(struct disk_audit *a, uint8_t iom, const struct key *k) {
     struct refmap map;
     err e = co_object_map(a, iom, handle_at(key_id(k)), 0, &map);
-    return e == ERR_NOENT ? OK : e;
+    if (e) return e == ERR_NOENT ? OK : e;
+    uint8_t least = map.protection == PROT_MIRROR ? 2 : 3;
+    for (uint64_t stripe = 0; geo_has_parity(&map) && hosts_of(a->array) >= least && stripe < map.span; stripe++)
+        hosts_check(a, handle_at(key_id(k)), &map, stripe);
+    return OK;
 }
 
-err co_audit_disk(struct env *e, struct store *const stores[], uint8_t ioms, void (*fault)(void *ctx, const char *sentence), void *ctx,
+err co_audit_disk(struct env *e, struct store *const stores[], const struct array_shape *array, void (*fault)(void *ctx, const char *sentence), void *ctx,
                   uint64_t *rows_checked) {
-    struct disk_audit a = {.env = e, .stores = stores, .ioms = ioms, .fault = fault, .ctx = ctx};
+    struct disk_audit a = {.env = e, .stores = stores, .array = array, .ioms = array->ioms, .fault = fault, .ctx = ctx};
     struct buf *b = buf_new(e->mem, 2 * BLOCK_BYTES);
     err r = OK;
     a.sum = b->data;
     a.block = b->data + BLOCK_BYTES;
-    for (uint8_t n = 0; n < ioms && !r; n++) {
+    for (uint8_t n = 0; n < a.ioms && !r; n++) {
         r = co_each(&a, n, KIND_CHUNK, co_chunk);
         if (!r) r = co_each(&a, n, KIND_CNODE2, co_cnode2);
     }

@@ -1,6 +1,6 @@
 // mendfs-sim: one seed, one run of a whole array under faults, its promises checked by an oracle.
 //
-//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--hazards LIST|all|none] [--power-lie] [--trace] [--digest] [--ioms N]
+//     mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any|host] [--strict] [--hazards LIST|all|none] [--power-lie] [--trace] [--digest] [--ioms N]
 //                [--set NAME=VALUE,...]
 //     mendfs-sim --seed S ... --shrink [--seconds T] [--tries N]
 //
@@ -18,7 +18,7 @@
 
 static int usage(const char *why) {
     if (why) fprintf(stderr, "mendfs-sim: %s\n", why);
-    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any] [--strict] [--ioms N] [--trace]\n"
+    fprintf(stderr, "usage: mendfs-sim --seed S [--seeds N] [--seconds T] [--faults none|restart|crash-all|kill-all|one|away|any|host] [--strict] [--ioms N] [--trace]\n"
                     "                  [--digest] [--power-lie] [--set NAME=VALUE,...] [--hazards LIST|all|none]\n"
                     "       mendfs-sim --seed S ... --shrink [--seconds T] [--tries N]\n"
                     "  none       no faults\n"
@@ -28,7 +28,9 @@ static int usage(const char *why) {
                     "  one        one IOM at a time loses power, dies, stands still or is cut off; with --strict nothing acknowledged may be lost\n"
                     "  away       likewise, and the others go on without it; nothing acknowledged may be lost, no client is told of an error\n"
                     "  any        likewise, and while it is away or returns all lose their power, or another one does\n"
-                    "  --hazards: of rot, eio, slow, hang, delay, full, clock these and no others; else the seed decides (with away and any: none)\n"
+                    "  host       all IOMs of a host fail at once, and come back together or one after the other; with --strict nothing acknowledged may be lost\n"
+                    "             where hosts are enough\n"
+                    "  --hazards: of rot, eio, slow, hang, delay, full, clock these and no others; else the seed decides (with away, any and host: none)\n"
                     "  --power-lie: the IOMs believe that their journals' disks are power-protected, and they are not; with crash-all some seeds must fail\n"
                     "  --set: what the seed would decide:\n");
     for (uint32_t n = 0; n < PARAMS; n++)
@@ -98,7 +100,7 @@ int main(int argc, char **argv) {
         case 'n': if (!number(optarg, &seeds)) return usage("--seeds takes a number"); break;
         case 't': if (!number(optarg, &seconds)) return usage("--seconds takes a number"); break;
         case 'i': if (!number(optarg, &ioms) || ioms < 1 || ioms > 8) return usage("--ioms takes a number from 1 to 8"); break;
-        case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart, crash-all, kill-all, one, away or any"); break;
+        case 'f': if (!run_faults_of(optarg, &o.faults)) return usage("--faults takes none, restart, crash-all, kill-all, one, away, any or host"); break;
         case 'z': if (!hazards_of(optarg, &o.hazards)) return usage("--hazards takes rot,eio,slow,hang,delay,full,clock or some of them, all, or none"); break;
         case 'v': o.trace = true; break;
         case 'd': digest = true; break;

@@ -44,6 +44,18 @@ static void devices_decide(const struct run_options *o, struct run_params *p) {
     p->protects = ARRAY_PROTECTS_JOURNAL;
 }
 
+// One array in four is on several hosts, and all of mode host are. Likewise no random numbers of the world.
+static void hosts_decide(const struct run_options *o, struct run_params *p) {
+    uint64_t dice = hash64(&o->seed, sizeof o->seed, 0x686f7374), digit = 1;
+    bool whole_hosts_die = o->faults == RUN_FAULTS_HOST;
+    if (whole_hosts_die && !o->ioms) p->ioms = 3 + dice / 4 % 5;
+    if (!whole_hosts_die && dice % 4) return;
+    uint64_t hosts = 1 + dice / 32 % p->ioms;
+    for (uint64_t i = 0; i < p->ioms; i++, digit *= 10) {
+        p->hosts += digit * (hash64(&i, sizeof i, dice) % hosts);
+    }
+}
+
 static void work_decide(struct world *w, struct run_params *p) {
     p->mxs = 1 + world_random_below(w, 2);
     p->writers = 2 + 2 * world_random_below(w, 3);
@@ -69,6 +81,7 @@ void params_decide(struct world *w, const struct run_options *o, struct run_para
     world_decide(w, p);
     array_decide(w, o, p);
     devices_decide(o, p);
+    hosts_decide(o, p);
     work_decide(w, p);
     faults_decide(w, o, p);
     for (enum run_param n = 0; n < PARAMS; n++)
@@ -133,6 +146,7 @@ void params_to_array(const struct run_params *p, bool lies, struct array_options
                                 .protects = (enum array_protects)p->protects,
                                 .lies = lies,
                                 .store_bytes = MIB(64)};
+    for (uint64_t i = 0, digits = p->hosts; i < p->ioms; i++, digits /= 10) a->host[i] = (uint8_t)(digits % 10);
     a->store.journal_bytes = KIB(p->journal_kib);
     a->store.cache_bytes = KIB(p->meta_kib);
     a->rows.cache_bytes = KIB(p->cache_kib);

@@ -30,6 +30,7 @@
     X(protects,     0,     3,          0,     "power-protected: 1 journals, 2 stores, 3 both")                         \
     X(reset_ppm,    0,     100000,     0,     "of all messages: their connection breaks")                              \
     X(spike_ppm,    0,     1000000,    0,     "of all disk I/Os: they take 20 ms more")                                \
+    X(hosts,        0,     99999999,   0,     "digit n from the right: the host of IOM n; 0: all on one")              \
     X(ioms,         1,     8,          3,     "IOMs")                                                                  \
     X(journal_kib,  1024,  8192,       4096,  "of each IOM")                                                           \
     X(meta_kib,     1024,  65536,      4096,  "of the store's cache")                                                  \

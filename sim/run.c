@@ -5,10 +5,15 @@
 //                 ├─ (crash-all, kill-all) cut at some I/O, start ─┤   a cut may hit the recovery after a cut, too
 //                 ├─ (one) one fails ─ it comes back ─ all recover ┤   likewise
 //                 ├─ (away) one fails ─ the others go on without it ─ it comes back, all is built ┤
-//                 └─ (any) likewise, and meanwhile, or as it returns, the power of all is cut, or another one's ┘
+//                 ├─ (any) likewise, and meanwhile, or as it returns, the power of all is cut, or another one's ┤
+//                 └─ (host) all IOMs of a host fail at once, and come back together or one after the other      ┘
 //
 // What the oracle is told of a failure of one: while the array goes on in the epoch of the failure, everything is as it was; when it serves again, in another
 // epoch, what was acknowledged and not durable may have gone (oracle_crash). Not before: what is read in between rests on memory that goes with the stop.
+//
+// What is demanded of the failure of a host: with one IOM on it, as of the failure of one. With more the array stops, as at any two failures, and when all of them
+// are back, or all but one, it goes on, with what was durable and each block old or new, as after a crash of all. With --strict it is asked for more where hosts
+// are enough for every file and all proxies are on other hosts: then each thing acknowledged was in the memory of two hosts, and is there.
 #include "sim/run.h"
 
 #include "sim/audit.h"
@@ -21,7 +26,7 @@
 
 #define LIMIT_NS SEC(600) // virtual: what is not done by then hangs
 
-static const char *const faults_names[] = {"none", "restart", "crash-all", "kill-all", "one", "away", "any"};
+static const char *const faults_names[] = {"none", "restart", "crash-all", "kill-all", "one", "away", "any", "host"};
 
 bool run_faults_of(const char *name, enum run_faults *out) {
     for (uint32_t i = 0; i < ARRAY_LEN(faults_names); i++)
@@ -101,24 +106,48 @@ static void all_lost(struct run *r) {
     oracle_crash(r->oracle);
 }
 
-static void one_fails(struct run *r) {
+// The victim, and in mode host those beside it.
+static bool is_hit(const struct run *r, const struct sim_iom *i) {
+    if (!r->victim) return false;
+    bool beside = one_host(&r->array->shape, (iom_id){i->n}, (iom_id){r->victim->n});
+    return i == r->victim || (r->o->faults == RUN_FAULTS_HOST && beside);
+}
+
+static uint32_t hit(const struct run *r) {
+    uint32_t n = 0;
+    for (uint8_t i = 0; i < r->array->ioms; i++) n += is_hit(r, &r->array->iom[i]);
+    return n;
+}
+
+static void fails(struct run *r, struct sim_iom *i) {
     static const char *const what[FAILURES] = {"its process dies", "its power is cut", "it stands still", "its links are cut"};
-    struct node *n = r->victim->node;
     char line[64];
-    snprintf(line, sizeof line, "%s: %s", r->victim->name, what[r->failure]);
+    snprintf(line, sizeof line, "%s: %s", i->name, what[r->failure]);
     tell(r, line);
+    if (r->failure == FAIL_PAUSE) node_pause(i->node);
+    else if (r->failure == FAIL_LINK) world_isolate(i->node);
+    else array_iom_dies(i, r->failure == FAIL_POWER);
+}
+
+static void one_fails(struct run *r) {
     r->told_due = true;
-    if (r->failure == FAIL_PAUSE) node_pause(n);
-    else if (r->failure == FAIL_LINK) world_isolate(n);
-    else array_iom_dies(r->victim, r->failure == FAIL_POWER);
+    for (uint8_t n = 0; n < r->array->ioms; n++)
+        if (is_hit(r, &r->array->iom[n])) fails(r, &r->array->iom[n]);
 }
 
 // But the one that failed: standing still, it does not know that it serves no more.
 static uint32_t serving(const struct run *r) {
     const struct array *a = r->array;
     uint32_t n = 0;
-    for (uint8_t i = 0; i < a->ioms; i++) n += a->iom[i].serving && (&a->iom[i] != r->victim || r->o->faults < RUN_FAULTS_AWAY);
+    for (uint8_t i = 0; i < a->ioms; i++) n += a->iom[i].serving && (!is_hit(r, &a->iom[i]) || r->o->faults < RUN_FAULTS_AWAY);
     return n;
+}
+
+static bool two_hosts_have_all(const struct run *r) {
+    const struct array_shape *s = &r->array->shape;
+    for (uint8_t i = 0; i < s->ioms; i++)
+        if (one_host(s, (iom_id){i}, proxy_of(s, (iom_id){i}))) return false;
+    return array_hosts(s) >= 3;
 }
 
 // The old epoch is over for everybody: an IOM serves only when all have done their recovery. The first one to serve is the first of a new epoch.
@@ -126,8 +155,10 @@ static void on_serving(void *ctx) {
     struct run *r = ctx;
     if (!r->told_due || serving(r) > 1) return;
     r->told_due = false;
-    if (r->o->faults < RUN_FAULTS_AWAY) oracle_recovery(r->oracle);
-    (r->o->strict || r->o->faults >= RUN_FAULTS_AWAY ? oracle_failure : oracle_crash)(r->oracle);
+    bool several = hit(r) > 1;
+    if (r->o->faults < RUN_FAULTS_AWAY || several) oracle_recovery(r->oracle);
+    bool kept = several ? r->o->strict && two_hosts_have_all(r) : r->o->strict || r->o->faults >= RUN_FAULTS_AWAY;
+    (kept ? oracle_failure : oracle_crash)(r->oracle);
 }
 
 static void keep_count(struct run *r) {
@@ -329,6 +360,44 @@ static bool away_round(struct run *r) {
     return run_while(r, "the return and rebuild of one", not_whole);
 }
 
+// Those of the host come back at once, or one after the other: the array goes on when one is missing.
+static void host_returns(struct run *r) {
+    struct world *w = r->world;
+    bool at_once = world_random_below(w, 2);
+    for (uint8_t k = 0, from = (uint8_t)world_random_below(w, r->array->ioms); k < r->array->ioms; k++) {
+        struct sim_iom *i = &r->array->iom[(from + k) % r->array->ioms];
+        if (!is_hit(r, i)) continue;
+        tell(r, "one of the host comes back");
+        if (r->failure == FAIL_PAUSE) node_resume(i->node);
+        else array_start_one(i);
+        if (!at_once) world_run_until(w, world_now_ns(w) + world_random_below(w, SEC(3)));
+    }
+}
+
+static bool host_fails(struct run *r, const char *until, bool (*pending)(void *ctx)) {
+    struct world *w = r->world;
+    if (!run_while(r, until, pending)) return false;
+    if (r->cut_in) return true; // that was over before
+    world_run_until(w, world_now_ns(w) + world_random_below(w, world_random_below(w, 2) ? MSEC(100) : SEC(6)));
+    host_returns(r);
+    return true;
+}
+
+// A whole host fails while clients work, and perhaps again while its IOMs return.
+static bool host_round(struct run *r) {
+    plan_failure(r, 400);
+    if (r->failure == FAIL_LINK) r->failure = FAIL_POWER;
+    r->again = r->p.again;
+    if (!host_fails(r, "the planned failure of a host", cut_pending)) return false;
+    while (!r->cut_in && once_more(r)) {
+        plan_cut(r, 1 + world_random_below(r->world, 200));
+        if (!host_fails(r, "the return of a host", returning_uncut)) return false;
+    }
+    r->cut_in = 0;
+    if (r->failure == FAIL_PAUSE) world_run_until(r->world, world_now_ns(r->world) + SEC(3)); // by then a stop that is on its way has come
+    return run_while(r, "the return and rebuild of a host", not_whole);
+}
+
 static bool restart_round(struct run *r) {
     world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(400)));
     array_ask_stop(r->array);
@@ -338,10 +407,20 @@ static bool restart_round(struct run *r) {
     return run_while(r, "recovery after a clean stop", not_serving);
 }
 
+static bool fault_round(struct run *r) {
+    switch (r->o->faults) {
+    case RUN_FAULTS_RESTART: return restart_round(r);
+    case RUN_FAULTS_NONE: case RUN_FAULTS_CRASH_ALL: case RUN_FAULTS_KILL_ALL: return crash_round(r);
+    case RUN_FAULTS_ONE: return one_round(r);
+    case RUN_FAULTS_AWAY: case RUN_FAULTS_ANY: return away_round(r);
+    case RUN_FAULTS_HOST: return host_round(r);
+    }
+    return false;
+}
+
 static bool fault_rounds(struct run *r) {
     for (; r->rounds && working(r); r->rounds--) {
-        bool ok = r->o->faults == RUN_FAULTS_RESTART ? restart_round(r) : r->o->faults == RUN_FAULTS_ONE ? one_round(r) : r->o->faults >= RUN_FAULTS_AWAY ? away_round(r) : crash_round(r);
-        if (!ok) return false;
+        if (!fault_round(r)) return false;
         world_run_until(r->world, world_now_ns(r->world) + world_random_below(r->world, MSEC(300)));
     }
     return true;

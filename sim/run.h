@@ -3,7 +3,7 @@
 #include "base/common.h"
 #include "sim/hazards.h"
 
-enum run_faults { RUN_FAULTS_NONE, RUN_FAULTS_RESTART, RUN_FAULTS_CRASH_ALL, RUN_FAULTS_KILL_ALL, RUN_FAULTS_ONE, RUN_FAULTS_AWAY, RUN_FAULTS_ANY };
+enum run_faults { RUN_FAULTS_NONE, RUN_FAULTS_RESTART, RUN_FAULTS_CRASH_ALL, RUN_FAULTS_KILL_ALL, RUN_FAULTS_ONE, RUN_FAULTS_AWAY, RUN_FAULTS_ANY, RUN_FAULTS_HOST };
 bool run_faults_of(const char *name, enum run_faults *out);
 const char *run_faults_name(enum run_faults f);
 // What --set decides otherwise than the seed: bit n of given, value[n], of the n-th of RUN_PARAMS (sim/params.h).

@@ -52,16 +52,24 @@ err co_folder_make(struct client *c, const char *name, const struct policy *p, s
     return !e && p->set ? co_policies_set(c, *dir, p) : e;
 }
 
+// Hosts that are enough for the protection bound the members of a file with redundancy: no two of them are on one.
+static uint8_t span_expected(const struct array *a, const struct policy *p) {
+    uint32_t seen = 0;
+    for (uint8_t i = 0; i < a->ioms; i++) seen |= 1u << a->shape.host[i];
+    uint8_t hosts = (uint8_t)__builtin_popcount(seen), asked = p->span ? p->span : a->ioms;
+    return p->protection != PROT_NONE && hosts >= span_least[p->protection] ? MIN(asked, hosts) : asked;
+}
+
 static void inherited(struct client *c, const struct policy *p, const struct attr *a) {
     const struct refmap *m = &a->map;
     if (!p->set) return;
-    if (m->protection != p->protection || m->quantum_shift != p->quantum_shift || (p->span && m->span != p->span) ||
+    if (m->protection != p->protection || m->quantum_shift != p->quantum_shift || m->span != span_expected(c->w->array, p) ||
         a->toughness != p->toughness)
         oracle_fault(c->w->oracle,
                      "client %u: a file has protection %u, quantum 2^%u, span %u, toughness %u; its folder says %u, "
                      "2^%u, %u, %u",
                      c->n, m->protection, m->quantum_shift, m->span, a->toughness, p->protection, p->quantum_shift,
-                     p->span, p->toughness);
+                     span_expected(c->w->array, p), p->toughness);
 }
 
 err co_file_in(struct client *c, struct handle dir, const struct policy *p, struct handle *h, struct mx_file **f) {

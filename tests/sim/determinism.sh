@@ -7,7 +7,7 @@ sim=${1:-$here/../../build/mendfs-sim}
 first=1001 seeds=4
 digests() { "$sim" --digest "$@" | grep ' digest '; }
 
-for faults in none restart crash-all; do
+for faults in none restart crash-all host; do
     once=$(digests --seed $first --seeds $seeds --faults $faults)
     again=$(MALLOC_PERTURB_=165 digests --seed $first --seeds $seeds --faults $faults)
     alone=$(digests --seed $((first + seeds - 1)) --faults $faults)
@@ -16,4 +16,4 @@ for faults in none restart crash-all; do
     [ "$(printf '%s\n' "$once" | tail -n 1)" = "$alone" ] || { printf 'a seed alone (--faults %s) differs:\n%s\n---\n%s\n' $faults "$once" "$alone" && exit 1; }
     [ "$(printf '%s\n' "$once" | cut -d' ' -f4 | sort -u | wc -l)" = $seeds ] || { printf 'different seeds give the same run:\n%s\n' "$once" && exit 1; }
 done
-echo "the digests of $((3 * seeds)) runs are the same"
+echo "the digests of $((4 * seeds)) runs are the same"

@@ -178,7 +178,7 @@ static inline void look_disk_name(char out[16], const char *what, uint8_t n) {
 static inline void co_look_all(struct look *l, struct env *env, struct store *s[]) {
     err e = OK;
     for (uint8_t i = 0; i < l->a->ioms; i++) co_look_member(l, i, s[i]);
-    e = co_audit_disk(env, s, l->a->ioms, look_rows_fault, l, &l->rows);
+    e = co_audit_disk(env, s, &l->a->shape, look_rows_fault, l, &l->rows);
     look_expect(l, e == OK, "the rows on the disks cannot be compared");
 }
 

@@ -207,6 +207,18 @@ static void a_rotten_block_of_a_running_array(void **state) {
     story_end(&s);
 }
 
+// Sound otherwise, but two of the four were on one host all the while, and that takes two members of each file.
+static void members_on_one_host(void **state) {
+    static const uint8_t HOSTS[] = {0, 1, 1, 2};
+    struct story s;
+    story_begin(&s);
+    story_stop(&s);
+    memcpy(s.a->shape.host, HOSTS, sizeof HOSTS);
+    assert_false(audit_stores(s.a, s.o));
+    expect_fault(&s, "is not the only member on its host");
+    story_end(&s);
+}
+
 static void an_array_that_does_not_serve(void **state) {
     struct story s;
     story_begin(&s);
@@ -220,7 +232,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sound_array_passes), cmocka_unit_test(a_rotten_block),  cmocka_unit_test(a_missing_chunk),
         cmocka_unit_test(a_leaked_block),       cmocka_unit_test(an_update_left),  cmocka_unit_test(a_missing_name),
-        cmocka_unit_test(a_missing_cnode2),     cmocka_unit_test(a_rotten_block_of_a_running_array), cmocka_unit_test(an_array_that_does_not_serve),
+        cmocka_unit_test(members_on_one_host),  cmocka_unit_test(a_missing_cnode2),     cmocka_unit_test(a_rotten_block_of_a_running_array), cmocka_unit_test(an_array_that_does_not_serve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
