@@ -59,7 +59,7 @@ static void co_look(struct tool *t) {
     addresses_of(s->c, &a);
     while (true) {
         co_ask_status(t, &a, env_now_ns(t->e) + MSEC(700), answers);
-        show(s->c->ioms, answers, &s->shown);
+        show(&a, answers, &s->shown);
         if (!s->shown.any || s->shown.array == ARRAY_RUNNING || env_now_ns(t->e) >= until_ns) return;
         co_sleep_until(t->e, env_now_ns(t->e) + MSEC(20), "stop-iom: until the array runs");
     }
