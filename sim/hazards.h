@@ -23,9 +23,8 @@ extern const char *const hazard_name[HAZARDS];
 #define HAZARD_BIT(h) (1u << (h))
 #define HAZARDS_BY_SEED UINT32_MAX
 MUST_USE bool hazards_of(const char *list, uint32_t *mask); // "rot,slow", "all", "none", "seed"
-// asked: a mask, or HAZARDS_BY_SEED. By seed `full` is left out where IOMs stop or die: a recovery may eat up what a full store keeps for deletes, and then an
-// unlink, a close or an fsync is told ENOSPC (kill-all 14, 16, 20), or a clean stop is none and an fsync after it is told EIO (restart 15). Likewise
-// beside hazards that may stop the array (none 7014, 7033, 7057 with full,hang). --hazards full shows it.
+// asked: a mask, or HAZARDS_BY_SEED. By seed `full` is left out where IOMs stop or die, or hazards may stop the array: with --hazards=full
+// still fail crash-all 20072 (an append beyond its end) and restart 20007 (EIO of an fsync), and one stands for minutes from 20000 on.
 uint32_t hazards_decide(uint64_t seed, uint32_t asked, bool iom_stops);
 
 struct hazard_counts { uint64_t injected[HAZARDS], told_eio, told_nospc; };
