@@ -16,8 +16,7 @@ static bool id_parse(const char *text, const struct conf *c, uint8_t *id) {
     return false;
 }
 
-// The cluster, the IOM, the lock; a negative descriptor: has said why not.
-static int begin(const struct command *cmd, int argc, char **argv, struct conf *c, uint8_t *id) {
+int iom_command_begin(const struct command *cmd, int argc, char **argv, struct conf *c, uint8_t *id) {
     const char *dir = NULL, *which;
     const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {0}};
     if (!args_parse(cmd, argc, argv, options, &which, 1, 1)) return -EXIT_USAGE;
@@ -30,7 +29,7 @@ static int start_run(int argc, char **argv) {
     struct conf c;
     uint8_t id;
     struct started s;
-    int lock_fd = begin(&cmd_start_iom, argc, argv, &c, &id);
+    int lock_fd = iom_command_begin(&cmd_start_iom, argc, argv, &c, &id);
     if (lock_fd < 0) return -lock_fd;
     ioms_start(&c, 1u << id, now_ms() + START_LIMIT_MS, &s);
     int status = 0;
@@ -44,7 +43,7 @@ static int start_run(int argc, char **argv) {
 static int stop_run(int argc, char **argv) {
     struct conf c;
     uint8_t id;
-    int lock_fd = begin(&cmd_stop_iom, argc, argv, &c, &id);
+    int lock_fd = iom_command_begin(&cmd_stop_iom, argc, argv, &c, &id);
     if (lock_fd < 0) return -lock_fd;
     uint32_t ended, killed = ioms_stop(c.dir, 1u << id, &ended);
     if (killed) say("IOM %u was killed, as it did not end in time", id);

@@ -15,6 +15,8 @@ struct started {
 };
 void ioms_start(const struct conf *c, uint32_t wanted_mask, uint64_t deadline_ms, struct started *s);
 void started_close(struct started *s);
+// Of a command for one IOM, `ID [--dir DIR]`: the cluster, the IOM, the lock; a negative descriptor: has said why not, minus the exit status.
+int iom_command_begin(const struct command *cmd, int argc, char **argv, struct conf *c, uint8_t *id);
 bool ioms_any_run(const struct conf *c);
 
 // Ends IOMs (those that run): SIGTERM, and SIGKILL after STOP_LIMIT_MS. The number that had to be killed; `ended`

@@ -288,7 +288,6 @@ void cluster_map_replace(struct cluster_map *m, uint8_t iom, const uint8_t store
     ASSERT(iom < m->ioms && a->state == MAP_IOM_FAILED);
     if (votes >= 0) remove_voter(m, votes);
     memcpy(a->store, store, 16);
-    a->incarnation = 0;
 }
 
 // ---- words ----------------------------------------------------------------------------------------------------------
