@@ -38,12 +38,14 @@ static void on_phase(void *ctx, uint64_t epoch, uint32_t phase) {
     i->wanted.phase = true;
     i->wanted.phase_epoch = epoch;
     i->wanted.phase_number = phase;
+    recovery_time_phase(i->time, phase);
     changed(i);
 }
 
 static void on_serve(void *ctx, uint64_t epoch) {
     struct iom *i = ctx;
     LOG(i->env, TRACE_INFO, "IOM %u serves in epoch %llu", i->own.self.n, (unsigned long long)epoch);
+    recovery_time_tell(i->time, epoch);
     i->wanted.serve = true;
     changed(i);
 }
@@ -52,6 +54,7 @@ static void on_stop(void *ctx, uint64_t epoch, const char *reason) {
     struct iom *i = ctx;
     LOG(i->env, TRACE_WARN, "the array stops (epoch %llu): %s", (unsigned long long)epoch, reason);
     i->wanted = (struct iom_wanted){.stop = true};
+    recovery_time_stop(i->time);
     instance_cancel(&i->own);
     instance_cancel(&i->guest);
     changed(i);
@@ -156,6 +159,7 @@ static err co_service_up(struct iom *i) {
     i->wanted = (struct iom_wanted){0};
     instance_create(&i->own);
     names_take_replay(i->own.names, replay);
+    recovery_time_ready(i->time);
     member_ready(i->member, store_incarnation(i->store), store_was_clean(i->store));
     return OK;
 }
@@ -167,6 +171,7 @@ static err co_service_down(struct iom *i) {
     err e = OK;
     if (held || guest) co_store_abandon(s); // something is lost: it must not look like a clean end
     else e = co_store_close(s);
+    recovery_time_closed(i->time);
     if (e) LOG(i->env, TRACE_ERROR, "the store %s could not be closed: %s", i->config->disk_path, err_text(e));
     return e;
 }
@@ -181,6 +186,7 @@ static err co_phase(struct iom *i) {
         LOG(i->env, TRACE_ERROR, "recovery phase %u of epoch %llu failed: %s", phase, (unsigned long long)epoch, err_text(e));
         return e;
     }
+    recovery_time_done(i->time, phase);
     member_phase_done(i->member, epoch, phase);
     return OK;
 }
@@ -299,6 +305,7 @@ void iom_main(void *arg) {
     instance_init(&i->own, i);
     instance_init(&i->guest, i);
     waitq_init(&i->changed);
+    i->time = recovery_time_new(i->env);
     start->iom = i;
     err e = co_open_store(i);
     if (!e) e = co_open_network(i);
@@ -306,6 +313,7 @@ void iom_main(void *arg) {
     if (!e) e = co_live(i);
     co_close_all(i);
     start->iom = NULL;
+    mem_free(i->env->mem, i->time);
     mem_free(i->env->mem, i);
     if (c->ended) c->ended(c->ctx, e);
 }

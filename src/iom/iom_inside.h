@@ -41,6 +41,7 @@ struct iom {
     bool disk_failed;        // as a whole: it stops itself
     uint32_t disk_errors;    // since:
     uint64_t disk_errors_since_ns;
+    struct recovery_time *time;
     struct iom_wanted wanted;
     struct waitq changed;    // woken with every change of `wanted` and asked_to_stop
 };
@@ -78,3 +79,12 @@ void co_missed_answer(struct instance *x, struct inbound *in);     // MSG_MISSED
 #define RECOVERY_FIRST (NAMES_RECOVERY_PHASES + ROWS_RECOVERY_PHASES)
 #define RECOVERY_PHASES (RECOVERY_FIRST + 2 + NAMES_RECOVERY_PHASES)
 MUST_USE err co_recovery_phase(struct iom *i, uint32_t phase, uint64_t epoch);
+
+// ---- recovery_time.c: what the last stop and the recovery after it took
+struct recovery_time *recovery_time_new(struct env *e); // of the node's memory
+void recovery_time_stop(struct recovery_time *t);
+void recovery_time_closed(struct recovery_time *t); // the store, with what was held in it
+void recovery_time_ready(struct recovery_time *t);  // it is open again
+void recovery_time_phase(struct recovery_time *t, uint32_t phase); // begins here
+void recovery_time_done(struct recovery_time *t, uint32_t phase);  // this IOM's part of it
+void recovery_time_tell(struct recovery_time *t, uint64_t epoch);  // it serves: a line in the log
