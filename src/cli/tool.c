@@ -47,7 +47,7 @@ void addresses_of(const struct conf *c, struct addresses *a) {
         memcpy(a->host[i], c->iom[i].host, sizeof a->host[i]);
         for (host[i] = 0; strcmp(c->iom[host[i]].host, c->iom[i].host) != 0;) host[i]++; // the first with that label
     }
-    array_shape_make(&a->shape, c->ioms, host); // as the map has it: an IOM whose map has other labels does not start
+    if (c->ioms) array_shape_make(&a->shape, c->ioms, host); // as the map has it: an IOM whose map has other labels does not start
 }
 
 void addresses_of_map(const struct cluster_map *m, struct addresses *a) {
