@@ -9,7 +9,7 @@ struct map_head {
     uint8_t magic[4];
     le16 format, len;
     le32 sum;
-    uint8_t state, ioms, voters, reserved;
+    uint8_t state, ioms, voters, chosen_by;
     uint8_t cluster[16];
     le64 version, epoch, recoveries, stamp;
 };
@@ -46,19 +46,25 @@ static uint8_t *put_iom(uint8_t *p, const struct map_iom *m) {
     return p + sizeof e + e.at_len + e.host_len;
 }
 
+static uint8_t *put_voters(uint8_t *p, const struct map_voter *v, uint8_t count) {
+    for (uint8_t i = 0; i < count; i++, p += sizeof(struct voter_entry)) {
+        memcpy(p, v[i].store, 16);
+        p[16] = v[i].iom;
+    }
+    return p;
+}
+
 uint32_t cluster_map_encode(const struct cluster_map *m, uint8_t out[CLUSTER_MAP_BYTES_MAX]) {
     ASSERT(!cluster_map_fault(m));
     struct map_head h = {.format = le16_of(MAP_FORMAT), .state = m->state, .ioms = m->ioms, .voters = m->voters,
-                         .version = le64_of(m->version), .epoch = le64_of(m->epoch),
+                         .chosen_by = m->chosen_by.count, .version = le64_of(m->version), .epoch = le64_of(m->epoch),
                          .recoveries = le64_of(m->recoveries), .stamp = le64_of(m->stamp)};
     memcpy(h.magic, map_magic, 4);
     memcpy(h.cluster, m->cluster, 16);
     uint8_t *p = out + sizeof h;
     for (uint8_t i = 0; i < m->ioms; i++) p = put_iom(p, &m->iom[i]);
-    for (uint8_t i = 0; i < m->voters; i++, p += sizeof(struct voter_entry)) {
-        memcpy(p, m->voter[i].store, 16);
-        p[16] = m->voter[i].iom;
-    }
+    p = put_voters(p, m->voter, m->voters);
+    p = put_voters(p, m->chosen_by.at, m->chosen_by.count);
     uint32_t len = (uint32_t)(p - out);
     h.len = le16_of((uint16_t)len);
     memcpy(out, &h, sizeof h);
@@ -95,9 +101,17 @@ static err check_head(const struct map_head *h, const uint8_t *p, uint32_t len_b
     if (le16_get(h->format) != MAP_FORMAT) return bad(why, "it is of an unknown format", ERR_FORMAT);
     if (le16_get(h->len) != len_bytes) return bad(why, "its length is not what it says", ERR_FORMAT);
     if (le32_get(h->sum) != map_sum(p, len_bytes)) return bad(why, "its checksum does not match", ERR_CHECKSUM);
-    if (h->ioms > ARRAY_IOMS_MAX || h->voters > MAP_VOTERS_MAX || h->reserved)
+    if (h->ioms > ARRAY_IOMS_MAX || h->voters > MAP_VOTERS_MAX || h->chosen_by > MAP_VOTERS_MAX)
         return bad(why, "it counts more members than there can be", ERR_FORMAT);
     return OK;
+}
+
+static const uint8_t *take_voters(struct map_voter *v, uint8_t count, const uint8_t *p) {
+    for (uint8_t i = 0; i < count; i++, p += sizeof(struct voter_entry)) {
+        memcpy(v[i].store, p, 16);
+        v[i].iom = p[16];
+    }
+    return p;
 }
 
 err cluster_map_decode(struct cluster_map *m, const uint8_t *p, uint32_t len_bytes, const char **why) {
@@ -112,17 +126,17 @@ err cluster_map_decode(struct cluster_map *m, const uint8_t *p, uint32_t len_byt
                               .stamp = le64_get(h.stamp),
                               .state = h.state,
                               .ioms = h.ioms,
-                              .voters = h.voters};
+                              .voters = h.voters,
+                              .chosen_by = {.count = h.chosen_by}};
     memcpy(m->cluster, h.cluster, 16);
     const uint8_t *end = p + len_bytes;
     p += sizeof h;
     for (uint8_t i = 0; i < m->ioms; i++)
         if (!(p = take_iom(&m->iom[i], p, end))) return bad(why, "an IOM's entry is cut or too long", ERR_FORMAT);
-    if ((size_t)(end - p) != m->voters * sizeof(struct voter_entry)) return bad(why, "its voters are cut", ERR_FORMAT);
-    for (uint8_t i = 0; i < m->voters; i++, p += sizeof(struct voter_entry)) {
-        memcpy(m->voter[i].store, p, 16);
-        m->voter[i].iom = p[16];
-    }
+    if ((size_t)(end - p) != (h.voters + h.chosen_by) * sizeof(struct voter_entry))
+        return bad(why, "its voters are cut", ERR_FORMAT);
+    p = take_voters(m->voter, m->voters, p);
+    take_voters(m->chosen_by.at, m->chosen_by.count, p);
     const char *fault = cluster_map_fault(m);
     return fault ? bad(why, fault, ERR_FORMAT) : OK;
 }
@@ -140,6 +154,30 @@ static const char *iom_fault(const struct cluster_map *m, uint8_t i) {
     return NULL;
 }
 
+static const char *voters_fault(const struct cluster_map *m) {
+    for (uint8_t i = 0; i < m->voters; i++) {
+        const struct map_voter *v = &m->voter[i];
+        if (v->iom >= m->ioms) return "a voter is no IOM";
+        if (memcmp(v->store, m->iom[v->iom].store, 16)) return "a voter is not the store of its IOM";
+        for (uint8_t k = 0; k < i; k++)
+            if (m->voter[k].iom == v->iom) return "an IOM votes twice";
+    }
+    return NULL;
+}
+
+static const char *choosers_fault(const struct cluster_map *m) {
+    struct map_voters v = cluster_map_voters(m);
+    if (!m->chosen_by.count) return NULL;
+    for (uint8_t i = 0; i < m->chosen_by.count; i++) {
+        if (m->chosen_by.at[i].iom >= m->ioms) return "one of those who chose it is no IOM";
+        for (uint8_t k = 0; k < i; k++)
+            if (m->chosen_by.at[k].iom == m->chosen_by.at[i].iom ||
+                !memcmp(m->chosen_by.at[k].store, m->chosen_by.at[i].store, 16))
+                return "an IOM chose it twice";
+    }
+    return map_voters_one_apart(&v, &m->chosen_by) ? NULL : "more than one voter is another than those who chose it";
+}
+
 const char *cluster_map_fault(const struct cluster_map *m) {
     if (m->state < ARRAY_STOPPED || m->state > ARRAY_RUNNING) return "the array is in no known state";
     if (!m->version || !m->epoch) return "version or epoch is 0";
@@ -152,12 +190,39 @@ const char *cluster_map_fault(const struct cluster_map *m) {
     uint8_t not_up = 0;
     for (uint8_t i = 0; i < m->ioms; i++) not_up += m->iom[i].state != MAP_IOM_UP;
     if (m->state != ARRAY_STOPPED && not_up > 1) return "it goes on with more than one IOM that is not up";
-    for (uint8_t i = 0; i < m->voters; i++) {
-        if (m->voter[i].iom >= m->ioms) return "a voter is no IOM";
-        for (uint8_t k = 0; k < i; k++)
-            if (m->voter[k].iom == m->voter[i].iom) return "an IOM votes twice";
-    }
-    return NULL;
+    const char *fault = voters_fault(m);
+    return fault ? fault : choosers_fault(m);
+}
+
+// ---- voters ---------------------------------------------------------------------------------------------------------
+int map_voters_find(const struct map_voters *v, const uint8_t store[16]) {
+    for (uint8_t i = 0; i < v->count; i++)
+        if (!memcmp(v->at[i].store, store, 16)) return i;
+    return -1;
+}
+
+static uint8_t in_both(const struct map_voters *a, const struct map_voters *b) {
+    uint8_t n = 0;
+    for (uint8_t i = 0; i < a->count; i++) n += map_voters_find(b, a->at[i].store) >= 0;
+    return n;
+}
+
+bool map_voters_same(const struct map_voters *a, const struct map_voters *b) {
+    return a->count == b->count && in_both(a, b) == a->count;
+}
+
+bool map_voters_one_apart(const struct map_voters *a, const struct map_voters *b) {
+    return MAX(a->count, b->count) == MIN(a->count, b->count) + 1 && in_both(a, b) == MIN(a->count, b->count);
+}
+
+struct map_voters cluster_map_voters(const struct cluster_map *m) {
+    struct map_voters v = {.count = m->voters};
+    memcpy(v.at, m->voter, m->voters * sizeof m->voter[0]);
+    return v;
+}
+
+struct map_voters cluster_map_choosers(const struct cluster_map *m) {
+    return m->chosen_by.count ? m->chosen_by : cluster_map_voters(m);
 }
 
 // ---- hosts ----------------------------------------------------------------------------------------------------------
@@ -195,15 +260,20 @@ static void choose_proxies(struct cluster_map *m) {
     for (uint8_t i = 0; i < m->ioms; i++) m->iom[i].proxy = ring.proxy[i];
 }
 
-static void choose_voters(struct cluster_map *m) {
-    uint8_t want = m->ioms >= 5 ? 5 : m->ioms >= 3 ? 3 : m->ioms;
-    for (int any_host = 0; any_host < 2; any_host++) {
-        for (uint8_t i = 0; i < m->ioms && m->voters < want; i++) {
-            if (is_voter(m, i) || (!any_host && host_votes(m, m->iom[i].host))) continue;
-            memcpy(m->voter[m->voters].store, m->iom[i].store, 16);
-            m->voter[m->voters++].iom = i;
-        }
-    }
+static uint8_t next_voter(const struct cluster_map *m) {
+    for (int any_host = 0; any_host < 2; any_host++)
+        for (uint8_t i = 0; i < m->ioms; i++)
+            if (m->iom[i].state == MAP_IOM_UP && !is_voter(m, i) && (any_host || !host_votes(m, m->iom[i].host)))
+                return i;
+    return NO_IOM;
+}
+
+bool cluster_map_add_voter(struct cluster_map *m) {
+    uint8_t want = m->ioms >= 5 ? 5 : m->ioms >= 3 ? 3 : m->ioms, i = next_voter(m);
+    if (m->voters >= want || i == NO_IOM) return false;
+    memcpy(m->voter[m->voters].store, m->iom[i].store, 16);
+    m->voter[m->voters++].iom = i;
+    return true;
 }
 
 static void put_text(char *to, size_t cap, const char *text) {
@@ -225,8 +295,24 @@ void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const s
         put_text(a->host, sizeof a->host, ioms[i].host);
     }
     choose_proxies(m);
-    choose_voters(m);
+    while (cluster_map_add_voter(m)) {}
     ASSERT(!cluster_map_fault(m));
+}
+
+// ---- another store --------------------------------------------------------------------------------------------------
+static void remove_voter(struct cluster_map *m, int at) {
+    ASSERT(m->voters > 1);
+    m->voters--;
+    memmove(&m->voter[at], &m->voter[at + 1], (m->voters - (unsigned)at) * sizeof m->voter[0]);
+}
+
+void cluster_map_replace(struct cluster_map *m, uint8_t iom, const uint8_t store[16]) {
+    struct map_iom *a = &m->iom[iom];
+    int votes = cluster_map_voter(m, a->store);
+    ASSERT(iom < m->ioms && a->state == MAP_IOM_FAILED);
+    if (votes >= 0) remove_voter(m, votes);
+    memcpy(a->store, store, 16);
+    a->incarnation = 0;
 }
 
 // ---- words ----------------------------------------------------------------------------------------------------------

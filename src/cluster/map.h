@@ -4,8 +4,9 @@
 // one.
 //
 // Encoded (little-endian; at most CLUSTER_MAP_BYTES_MAX):
-//    0 magic "MMAP" · 4 format · 6 length · 8 CRC32C of all with this field 0 · 12 state · 13 ioms · 14 voters · 15 0
-//   16 cluster id · 32 version · 40 epoch · 48 recoveries · 56 stamp · 64 entries of IOMs, then of voters
+//    0 magic "MMAP" · 4 format · 6 length · 8 CRC32C of all with this field 0 · 12 state · 13 ioms · 14 voters
+//   15 voters under whom it was chosen, 0: the same · 16 cluster id · 32 version · 40 epoch · 48 recoveries · 56 stamp
+//   64 entries of IOMs, then of voters, then of those under whom it was chosen
 //   IOM:   store id 16 · incarnation 8 · state 1 · proxy 1 · address length 1 · host length 1 · address · host
 //   voter: store id 16 · IOM position 1
 #pragma once
@@ -18,7 +19,7 @@
 #define MAP_HOST_BYTES 32
 #define MAP_VOTERS_MAX 7
 #define CLUSTER_MAP_BYTES_MAX                                                                                          \
-    (64 + ARRAY_IOMS_MAX * (28 + MAP_ADDRESS_BYTES - 1 + MAP_HOST_BYTES - 1) + MAP_VOTERS_MAX * 17)
+    (64 + ARRAY_IOMS_MAX * (28 + MAP_ADDRESS_BYTES - 1 + MAP_HOST_BYTES - 1) + 2 * MAP_VOTERS_MAX * 17)
 
 //   stopped --all members ready, or all but one--> recovering --recovery done by all--> running; a member lost or back:
 //   stopped, from either
@@ -38,6 +39,7 @@ struct map_iom {
     char host[MAP_HOST_BYTES];    // label: what dies together
 };
 struct map_voter { uint8_t store[16]; uint8_t iom; };
+struct map_voters { uint8_t count; struct map_voter at[MAP_VOTERS_MAX]; };
 
 struct cluster_map {
     uint8_t cluster[16];
@@ -49,7 +51,10 @@ struct cluster_map {
     uint8_t state;        // enum array_state
     uint8_t ioms, voters; // counts
     struct map_iom iom[ARRAY_IOMS_MAX];
-    struct map_voter voter[MAP_VOTERS_MAX];
+    struct map_voter voter[MAP_VOTERS_MAX]; // they decide on the next map
+    // Under whom this one is chosen, if that is not the voters: one of them is removed or added by this very map. Count
+    // 0: the voters. The register sets it.
+    struct map_voters chosen_by;
 };
 
 uint32_t cluster_map_encode(const struct cluster_map *m, uint8_t out[CLUSTER_MAP_BYTES_MAX]); // the length
@@ -65,6 +70,12 @@ void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const s
                        uint8_t count);
 
 void cluster_map_shape(const struct cluster_map *m, struct array_shape *out); // its hosts, numbered by their labels, and its proxies
+// Another, empty store at the position of a failed IOM whose own is lost for good: the entry gets its id and no
+// incarnation, and stays failed; the lost store votes no more. It must not be the last voter (the register went with
+// it).
+void cluster_map_replace(struct cluster_map *m, uint8_t iom, const uint8_t store[16]);
+// One more voter, of the IOMs that are up, chosen as for the first map; false: there are enough, or nobody is left.
+bool cluster_map_add_voter(struct cluster_map *m);
 
 // Where the stand-in of that IOM answers: at its proxy's process, which listens there while it stands in. "unix:PATH" + "+", HOST:PORT + 1000, or in the
 // simulator NODE:1.
@@ -74,4 +85,11 @@ static inline uint32_t cluster_map_losses_of_one(const struct cluster_map *m) { 
 const char *array_state_name(uint8_t s);
 const char *map_iom_state_name(uint8_t s);
 int cluster_map_voter(const struct cluster_map *m, const uint8_t store[16]); // its place among the voters; -1: none
+struct map_voters cluster_map_voters(const struct cluster_map *m);
+struct map_voters cluster_map_choosers(const struct cluster_map *m); // under whom it is chosen
+bool map_voters_same(const struct map_voters *a, const struct map_voters *b); // in any order
+// One has been added or removed: then each majority of the one set meets each of the other.
+bool map_voters_one_apart(const struct map_voters *a, const struct map_voters *b);
+int map_voters_find(const struct map_voters *v, const uint8_t store[16]); // its place; -1: none
+static inline uint8_t map_voters_majority(const struct map_voters *v) { return (uint8_t)(v->count / 2 + 1); }
 static inline uint8_t cluster_map_majority(const struct cluster_map *m) { return (uint8_t)(m->voters / 2 + 1); }

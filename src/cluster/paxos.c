@@ -153,6 +153,12 @@ uint32_t register_first_block(const struct cluster_map *first, uint8_t out[REGIS
     return record_put(&v, out);
 }
 
+uint32_t register_hint_block(const struct cluster_map *known, uint8_t out[REGISTER_RECORD_BYTES_MAX]) {
+    struct voter v = {.promised = {0, 0}, .accepted = {0, 0}};
+    v.value.len = cluster_map_encode(known, v.value.bytes);
+    return record_put(&v, out);
+}
+
 // ---- the voter ------------------------------------------------------------------------------------------------------
 static void answered(struct reg *r, const struct msg *m);
 

@@ -26,6 +26,9 @@ struct register_storage register_storage_of_disk(struct disk *d);
 // What is written into the register blocks of every store when the cluster is made: `first` as accepted, so as chosen,
 // value.
 uint32_t register_first_block(const struct cluster_map *first, uint8_t out[REGISTER_RECORD_BYTES_MAX]); // the length
+// What is written into those of a store that is made later, to replace one that is lost: it knows the addresses of
+// `known`, a chosen map, and has promised and accepted nothing.
+uint32_t register_hint_block(const struct cluster_map *known, uint8_t out[REGISTER_RECORD_BYTES_MAX]); // the length
 
 // The map that the blocks hold, chosen or not, of a store that nobody has opened: good for what never changes, for nothing else. Errors as of
 // co_register_open but ERR_CLUSTER.
