@@ -20,6 +20,14 @@
 // answer of the first lies more than a lease in either case, for in its first lease a process answers only in an epoch
 // in which it takes part itself, and it takes part in none that began before its start.
 //
+// The voters change, also within an epoch, and i counts those of the map that it knows. So a voter confirms nobody whose
+// map is older than the present voters, and is quiet about nobody in its first lease under them: be the voters that i
+// counts
+//   the same as those of the map that fences, or a neighbour   the quiet majority meets M, and the other one of M is one
+//                                of those who have accepted the end, or the first change of the voters that i missed
+//   another set                  two changes: the quiet ones have known of the second for a lease, which was proposed
+//                                when the first was chosen; one of M has accepted the first, and answered before that
+//
 // Maps spread by the same way: who hears an older version tells the newer map; who hears a newer version says
 // at once what it has, and is told.
 #include "cluster/member_internal.h"
@@ -35,7 +43,7 @@ static uint64_t known_version(const struct member *m) {
 }
 
 static uint8_t own_flags(const struct member *m) {
-    return (uint8_t)((m->opened && !m->epoch && !m->leaving ? HEART_READY : 0) | (m->clean ? HEART_CLEAN : 0) |
+    return (uint8_t)((member_self_ready(m) ? HEART_READY : 0) | (m->clean ? HEART_CLEAN : 0) |
                      (m->leaving ? HEART_LEAVING : 0) | (m->serving ? HEART_SERVING : 0));
 }
 
@@ -121,20 +129,39 @@ static bool holds_back(const struct member *m, uint64_t epoch) {
 static bool confirms(const struct member *m, uint8_t iom, uint64_t incarnation, uint64_t epoch, uint64_t version) {
     const struct cluster_map *map = register_promised_map(m->cfg.reg);
     return register_votes(m->cfg.reg) && epoch && map->epoch == epoch && map->version >= version &&
+           version >= register_voters_version(m->cfg.reg) &&
            map->state != ARRAY_STOPPED && iom < map->ioms && map->iom[iom].incarnation == incarnation &&
            map->iom[iom].state != MAP_IOM_FAILED && !holds_back(m, epoch);
 }
 
 uint16_t heartbeat_quiet(const struct member *m) {
-    uint64_t now = env_now_ns(m->env);
+    uint64_t now = env_now_ns(m->env), from = MAX(m->created_ns, register_voters_ns(m->cfg.reg));
     uint16_t mask = 0;
     for (uint8_t i = 0; m->cfg.stand_ins && register_votes(m->cfg.reg) && i < address_map(m)->ioms; i++)
-        if (now - MAX(m->heard[i].gave_ns, m->created_ns) >= foreign_lease_ns(m)) mask |= (uint16_t)(1u << i);
+        if (now - MAX(m->heard[i].gave_ns, from) >= foreign_lease_ns(m)) mask |= (uint16_t)(1u << i);
     return mask;
 }
 
 void heartbeat_forget_leases(struct member *m) {
     for (uint8_t i = 0; i < ARRAY_IOMS_MAX; i++) m->heard[i].confirmed_ns = 0;
+}
+
+// What was confirmed to the one before stays: its lease counts for its place.
+void heartbeat_forget_replaced(struct member *m, const struct cluster_map *map) {
+    for (uint8_t i = 0; i < map->ioms; i++) {
+        struct heard *o = &m->heard[i];
+        if (!memcmp(o->store, map->iom[i].store, 16)) continue;
+        *o = (struct heard){.gave_ns = o->gave_ns};
+        memcpy(o->store, map->iom[i].store, 16);
+    }
+}
+
+// Of itself a voter has the answer, too, that it gave itself when it last could: before it accepted other voters, which
+// are perhaps not chosen yet.
+static bool confirms_self(const struct member *m, const struct cluster_map *map, uint64_t now_ns) {
+    bool lately = now_ns < register_voters_ns(m->cfg.reg) + m->cfg.lease_ns;
+    uint64_t version = lately ? MAX(map->version, register_voters_version(m->cfg.reg)) : map->version;
+    return confirms(m, m->cfg.iom, m->incarnation, m->epoch, version);
 }
 
 bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns) {
@@ -143,7 +170,7 @@ bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns) {
     for (uint8_t i = 0; map && i < map->voters; i++) {
         uint8_t iom = map->voter[i].iom;
         uint64_t asked = m->heard[iom].confirmed_ns;
-        if (iom == m->cfg.iom) good += confirms(m, iom, m->incarnation, m->epoch, map->version);
+        if (iom == m->cfg.iom) good += confirms_self(m, map, now_ns);
         else good += asked && now_ns < asked + m->cfg.lease_ns;
     }
     return map && good >= cluster_map_majority(map);
@@ -175,13 +202,17 @@ static void spread_map(struct member *m, uint8_t from, uint64_t version) {
     }
 }
 
-// What an older incarnation said is of no interest; what a store says that the map does not know neither.
+// What an older incarnation said is of no interest; nor what a store says that the map does not know, but one of the two
+// has an old map then.
 void heartbeat_take(struct member *m, const struct node_name *from, const struct msg *msg) {
     const struct heartbeat *h = (const struct heartbeat *)msg->body;
     uint8_t i = from->iom;
     const struct cluster_map *map = address_map(m);
-    if (msg->body_len < sizeof *h || i >= map->ioms || i == m->cfg.iom || memcmp(h->store, map->iom[i].store, 16))
+    if (msg->body_len < sizeof *h || i >= map->ioms || i == m->cfg.iom) return;
+    if (memcmp(h->store, map->iom[i].store, 16)) {
+        spread_map(m, i, le64_get(h->map_version));
         return;
+    }
     struct heard *o = &m->heard[i];
     uint64_t incarnation = le64_get(h->incarnation);
     if (incarnation < o->incarnation) return;

@@ -212,6 +212,9 @@ bool map_voters_same(const struct map_voters *a, const struct map_voters *b) {
 }
 
 bool map_voters_one_apart(const struct map_voters *a, const struct map_voters *b) {
+#ifdef MENDFS_MUTANT_TWO_AT_ONCE
+    return true;
+#endif
     return MAX(a->count, b->count) == MIN(a->count, b->count) + 1 && in_both(a, b) == MIN(a->count, b->count);
 }
 
@@ -312,7 +315,6 @@ void cluster_map_replace(struct cluster_map *m, uint8_t iom, const uint8_t store
     ASSERT(iom < m->ioms && a->state == MAP_IOM_FAILED);
     if (votes >= 0) remove_voter(m, votes);
     memcpy(a->store, store, 16);
-    a->incarnation = 0;
 }
 
 // ---- words ----------------------------------------------------------------------------------------------------------

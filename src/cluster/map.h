@@ -70,9 +70,10 @@ void cluster_map_first(struct cluster_map *m, const uint8_t cluster[16], const s
                        uint8_t count);
 
 void cluster_map_shape(const struct cluster_map *m, struct array_shape *out); // its hosts, numbered by their labels, and its proxies
-// Another, empty store at the position of a failed IOM whose own is lost for good: the entry gets its id and no
-// incarnation, and stays failed; the lost store votes no more. It must not be the last voter (the register went with
-// it).
+// Another, empty store at the position of a failed IOM whose own is lost for good: the entry gets its id and stays
+// failed; the lost store votes no more. It must not be the last voter (the register went with it). The incarnation
+// stays, too: those of the new store begin above all of the lost one, or what is known of that one (dead, admitted)
+// would be said of it.
 void cluster_map_replace(struct cluster_map *m, uint8_t iom, const uint8_t store[16]);
 // One more voter, of the IOMs that are up, chosen as for the first map; false: there are enough, or nobody is left.
 bool cluster_map_add_voter(struct cluster_map *m);

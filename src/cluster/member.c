@@ -9,7 +9,10 @@
 //   recovering,  a member is silent too long, proven dead, heard under a newer    epoch+1, stopped
 //   running      incarnation than the admitted one, deaf, or leaves
 //   running      the failed member says READY                                     epoch+1, stopped
-//   running      the node itself is rebuilding and has everything                 it is up; the epoch stays
+//   running      the node itself is rebuilding and has everything                 it is up, and there is one voter more
+//                                                                                 if some lack; the epoch stays
+//   running      all are up, and fewer vote than in a first map                   one voter more
+//   any          the map has changed the voters, and has no successor             the same map again (paxos.c)
 //
 // A member is one that is not failed. What the map calls each:
 //
@@ -38,12 +41,13 @@
 #include "cluster/member_internal.h"
 #include <stdio.h>
 
-enum change { CHANGE_NONE, CHANGE_READ, CHANGE_STOP, CHANGE_RECOVER, CHANGE_RUN, CHANGE_BUILT };
+enum change { CHANGE_NONE, CHANGE_READ, CHANGE_STOP, CHANGE_RECOVER, CHANGE_RUN, CHANGE_BUILT, CHANGE_SETTLE,
+              CHANGE_VOTER };
 
 // ---- rules ----------------------------------------------------------------------------------------------------------
 static const struct cluster_map *map_now(const struct member *m) { return register_latest(m->cfg.reg); }
 
-bool member_self_ready(const struct member *m) { return m->opened && !m->epoch && !m->leaving; }
+bool member_self_ready(const struct member *m) { return m->opened && !m->epoch && !m->leaving && !m->replaced; }
 
 static bool is_member(const struct cluster_map *map, uint8_t i) { return map->iom[i].state != MAP_IOM_FAILED; }
 
@@ -88,10 +92,21 @@ static bool self_rebuilt(const struct member *m, const struct cluster_map *map) 
     return m->rebuilt && m->serving && m->epoch == map->epoch && map->iom[m->cfg.iom].state == MAP_IOM_REBUILDING;
 }
 
-static enum change change_due(const struct member *m) {
-    const struct cluster_map *map = map_now(m);
+// Only while all are up: who is not may be the one whose store is replaced next.
+static bool voter_lacks(const struct cluster_map *map) {
+    struct cluster_map more = *map;
+    for (uint8_t i = 0; i < map->ioms; i++)
+        if (map->iom[i].state != MAP_IOM_UP) return false;
+    return cluster_map_add_voter(&more);
+}
+
+static enum change voters_due(const struct cluster_map *map) {
+    if (map->chosen_by.count) return CHANGE_SETTLE;
+    return map->state == ARRAY_RUNNING && voter_lacks(map) ? CHANGE_VOTER : CHANGE_NONE;
+}
+
+static enum change array_due(const struct member *m, const struct cluster_map *map) {
     uint8_t iom;
-    if (!map || m->must_read) return CHANGE_READ;
     switch ((enum array_state)map->state) {
     case ARRAY_STOPPED:
         return absent_nobody(m, map) || absent_one(m, map) != NO_IOM ? CHANGE_RECOVER : CHANGE_NONE;
@@ -103,6 +118,14 @@ static enum change change_due(const struct member *m) {
         return self_rebuilt(m, map) ? CHANGE_BUILT : CHANGE_NONE;
     }
     return CHANGE_NONE;
+}
+
+static enum change change_due(const struct member *m) {
+    const struct cluster_map *map = map_now(m);
+    if (m->replaced) return CHANGE_NONE; // the array is no longer ours to move
+    if (!map || m->must_read) return CHANGE_READ;
+    enum change c = array_due(m, map);
+    return c != CHANGE_NONE ? c : voters_due(map);
 }
 
 // The lowest that is alive makes the change; the next ones each wait a little longer, should it not come.
@@ -164,6 +187,11 @@ static void make_running(struct cluster_map *next) {
     next->state = ARRAY_RUNNING;
 }
 
+static void make_built(struct member *m, struct cluster_map *next) {
+    next->iom[m->cfg.iom].state = MAP_IOM_UP;
+    (void)cluster_map_add_voter(next);
+}
+
 static err co_make(struct member *m, enum change c, uint64_t deadline_ns) {
     struct cluster_map next;
     if (c == CHANGE_READ) return co_register_read(m->cfg.reg, deadline_ns, &next);
@@ -171,7 +199,8 @@ static err co_make(struct member *m, enum change c, uint64_t deadline_ns) {
     if (c == CHANGE_STOP) make_stopped(m, &next);
     if (c == CHANGE_RECOVER) make_recovering(m, &next);
     if (c == CHANGE_RUN) make_running(&next);
-    if (c == CHANGE_BUILT) next.iom[m->cfg.iom].state = MAP_IOM_UP;
+    if (c == CHANGE_BUILT) make_built(m, &next);
+    if (c == CHANGE_VOTER) (void)cluster_map_add_voter(&next);
     return co_register_cas(m->cfg.reg, next.version, &next, deadline_ns);
 }
 
@@ -245,6 +274,14 @@ static void go_on(struct member *m, const struct cluster_map *map) {
     }
 }
 
+// A new store may be told first of a map from before it: its register blocks came with a later one, that names it.
+static void look_for_our_place(struct member *m, const struct cluster_map *map) {
+    if (m->replaced || map->version < register_hint(m->cfg.reg)->version) return;
+    if (!memcmp(map->iom[m->cfg.iom].store, m->cfg.store, 16)) return;
+    m->replaced = true;
+    m->cfg.events.replaced(m->cfg.events.ctx, map);
+}
+
 // One transition at a time; the callbacks may come back in here, so what was true before them is looked at anew.
 static void follow(struct member *m) {
     const struct cluster_map *map = map_now(m);
@@ -252,6 +289,7 @@ static void follow(struct member *m) {
     if (m->epoch && (map->epoch != m->epoch || !admits_us(m, map))) stop(m, map);
     else if (!m->epoch && map->state == ARRAY_RECOVERING && member_self_ready(m) && admits_us(m, map)) take_part(m, map);
     else if (m->epoch) go_on(m, map);
+    look_for_our_place(m, map_now(m));
     map = map_now(m);
     if (!m->epoch && map->state == ARRAY_STOPPED && map->epoch > hub_epoch(m->cfg.hub))
         hub_set_epoch(m->cfg.hub, map->epoch);
@@ -271,6 +309,7 @@ static void chosen(void *ctx, const struct cluster_map *map) {
         m->known_ns = env_now_ns(m->env);
     }
     absent_note(m, map);
+    heartbeat_forget_replaced(m, map);
     if (m->cfg.events.map_changed) m->cfg.events.map_changed(m->cfg.events.ctx, map);
     member_step(m);
     heartbeat_send_all(m); // with the new version: who has an older one is told, who is behind asks
@@ -321,6 +360,7 @@ struct member *member_create(const struct member_config *c) {
     waitq_init(&m->work);
     waitq_init(&m->ended_q);
     m->created_ns = m->tick_ns = m->woke_ns = env_now_ns(m->env);
+    heartbeat_forget_replaced(m, register_latest(m->cfg.reg) ? map_now(m) : register_hint(m->cfg.reg));
     if (m->cfg.stand_ins) absent_watch(m);
     register_subscribe(m->cfg.reg, chosen, m);
     timer_set(m->env, &m->tick, m->tick_ns + m->cfg.heartbeat_ns / 4, tick, m);

@@ -21,6 +21,9 @@ struct member_events { // none may wait; each may call anything here but member_
     void (*stop)(void *ctx, uint64_t epoch, const char *reason);
     void (*map_changed)(void *ctx,
                         const struct cluster_map *m); // before the other events that follow from it; may be NULL
+    // The newest map has another store in this one's place: it takes part in nothing any more, and never will. Once, after
+    // the stop if it took part.
+    void (*replaced)(void *ctx, const struct cluster_map *m);
     void *ctx;
 };
 

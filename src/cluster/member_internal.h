@@ -24,6 +24,7 @@ struct heartbeat { // HEARTBEAT, and HEARTBEAT_ACK with sent_ns and epoch of wha
 _Static_assert(sizeof(struct heartbeat) == 80, "a heartbeat on the wire");
 
 struct heard { // of one other IOM, what it said last
+    uint8_t store[16];       // who it was, by the newest map
     uint64_t at_ns;          // 0: never
     uint64_t since_ns;       // without a break of ping_ns
     uint64_t incarnation, epoch;
@@ -46,6 +47,7 @@ struct member {
     bool opened, clean, leaving, closing;
     bool took_part;          // in some epoch, since member_create
     bool rebuilt;            // the owner has said so, of this incarnation
+    bool replaced;           // another store has our place
     struct { bool tried; uint64_t backoff_ns, not_before_ns; } back; // of the one that is not up
     uint64_t epoch;          // in which we take part; 0: none
     uint32_t phase, done;    // running phase; phases done
@@ -66,6 +68,8 @@ void heartbeat_send_to(struct member *m, uint8_t iom);
 void heartbeat_take(struct member *m, const struct node_name *from, const struct msg *msg);
 void heartbeat_ping_quiet(struct member *m);
 void heartbeat_forget_leases(struct member *m);
+// Of what was heard of a store that the map replaces nothing holds for the new one.
+void heartbeat_forget_replaced(struct member *m, const struct cluster_map *map);
 bool heartbeat_lease_holds(const struct member *m, uint64_t now_ns);
 bool heartbeat_was_away(const struct member *m, uint64_t now_ns); // since the last tick: a sleep, or a turn far too long
 bool heartbeat_fresh(const struct member *m, uint8_t iom);       // heard lately, and not known to be dead

@@ -21,13 +21,40 @@
 // - A ballot is used by one proposer for one value: (counter, position and 56 random bits of this opening).
 // - After ACCEPT was sent and no majority answered, the value may be chosen later by somebody else's round. The next
 //   round looks first: what it finds with our stamp is finished; found another with the same version, ours is not
-// chosen and never
-//   will be (a majority has promised beyond it); found a later version, nobody can tell any more: ERR_TIMEOUT.
+//   chosen and never will be (a majority has promised beyond it); found a later version, nobody can tell any more:
+//   ERR_TIMEOUT.
 // - Reads ask first without promising (nothing is written): when a majority has accepted the same ballot, that value is
 //   chosen, and no later one was chosen before the question, for its majority would have answered too. Else: a whole
-// round that
-//   carries the value found to its end.
+//   round that carries the value found to its end.
 // - Nothing that is only accepted leaves this file, but for register_hint's addresses.
+//
+// The voters change. Each value names V, the voters who decide on its successor, and C, those under whom it is chosen
+// itself: C of a successor is V of its predecessor. They are the same but where a value adds or removes one voter. A
+// round runs on one set X of voters, a majority of which it asks each time. It finds w, and
+//
+//   C = X, V = X            carries w to its end or makes a successor of it, as above
+//   C = X, V is another     carries w to its end, which is all that X can do; a change goes on on V
+//   V = X, C is another     if w is known to be chosen: it is the newest value; a change makes a successor of it.
+//                           Else: begins again on C
+//   neither                 begins again on C: w was proposed, so C has been the set
+//
+// Why this is still one chain. V and C of a value differ by one voter at most, so each majority of the one meets each of
+// the other. A successor on V is proposed only when w, which brought V, is chosen: some of those who choose it have
+// accepted w before, and under a lower ballot, or they would refuse; so ballots rise along the chain. Let v be chosen
+// on C under ballot b, and look at a later ballot:
+//   on C or a neighbour of it    it meets v's majority: finds v or what follows it
+//   on an older set              the set after that one has ended, too, by a value chosen under less than b. The two
+//                                sets are neighbours, so the later ballot meets that value's majority: finds that value
+//                                or what follows it, and nothing that the older set could finish or change
+//   on a newer set               it became one by a value that is chosen and follows v
+// A set that comes back later counts as another one each time: what decides is the value that is found.
+// - A voter answers whoever asks for its store, also if it knows no map that names it: it may be the last to learn that
+//   it is one, and a removed one that answers is needed by those who do not know yet, and harmless.
+// - One voter for another is two changes. Two at once could leave majorities that do not meet.
+// - As long as the value that changes the voters has no successor, who does not know that it is chosen needs a majority
+//   of the old ones. So it gets one at once (member.c).
+// - A store that is made to replace a lost one has promised and accepted nothing, under ballot 0, and votes only as
+//   another store than the lost one. The map that it begins with is good for addresses and as a place to ask.
 #include "cluster/register.h"
 #include "base/sum.h"
 
@@ -84,7 +111,8 @@ struct voter { // this node's; what is on disk
 struct round {
     uint64_t id;
     uint16_t answers;        // the type of message that is waited for; 0: none
-    uint32_t asked, yes, no; // masks over the voters of the map
+    struct map_voters of;    // who is asked
+    uint32_t yes, no;        // masks over them
     bool differ;             // the promises name different ballots
     struct ballot best;      // highest accepted
     struct value value;      // of it
@@ -105,15 +133,39 @@ struct reg {
     uint64_t seen, node;     // highest counter met; own half of the ballot
     struct cluster_map hint, latest, accepted; // accepted: the voter's value, decoded
     bool known;              // latest is valid
+    struct map_voters base;  // where the next round begins: the voters of latest, or by whom something newer is chosen
+    struct {                 // of the newest promised map: it has these
+        struct map_voters set;
+        uint64_t version, at_ns; // since that map, and since we know it
+    } since;
 };
+
+static bool is_ballot(struct ballot b) { return b.counter != 0; } // 0: none
 
 static const struct cluster_map *map_of(const struct reg *r) { return r->known ? &r->latest : &r->hint; }
 const struct cluster_map *register_latest(const struct reg *r) { return r->known ? &r->latest : NULL; }
 const struct cluster_map *register_hint(const struct reg *r) { return &r->hint; }
 const struct cluster_map *register_promised_map(const struct reg *r) {
+    if (!is_ballot(r->voter.accepted)) return map_of(r);
     return r->known && r->latest.version >= r->accepted.version ? &r->latest : &r->accepted;
 }
-bool register_votes(const struct reg *r) { return !r->broken && cluster_map_voter(map_of(r), r->cfg.store) >= 0; }
+bool register_votes(const struct reg *r) {
+    return !r->broken && (r->known || is_ballot(r->voter.accepted)) &&
+           cluster_map_voter(register_promised_map(r), r->cfg.store) >= 0;
+}
+uint64_t register_voters_version(const struct reg *r) { return r->since.version; }
+uint64_t register_voters_ns(const struct reg *r) { return r->since.at_ns; }
+
+// A newer map is promised: are its voters others? It says so itself if it changes them; maps between it and the one
+// before may have been missed.
+static void note_voters(struct reg *r) {
+    const struct cluster_map *map = register_promised_map(r);
+    struct map_voters set = cluster_map_voters(map);
+    if (!map->chosen_by.count && map_voters_same(&set, &r->since.set)) return;
+    r->since.set = set;
+    r->since.version = map->version;
+    r->since.at_ns = env_now_ns(r->env);
+}
 static void see(struct reg *r, struct ballot b) { r->seen = MAX(r->seen, b.counter); }
 
 // ---- the record -----------------------------------------------------------------------------------------------------
@@ -226,6 +278,7 @@ static err co_accept(struct reg *r, const struct paxos_body *b, bool *yes) {
     r->voter = next;
     struct cluster_map m;
     if (cluster_map_decode(&m, next.value.bytes, next.value.len, NULL) == OK) r->accepted = m;
+    note_voters(r);
     return OK;
 }
 
@@ -235,8 +288,8 @@ static void co_vote(struct reg *r, struct msg *m, uint8_t from) {
     err e = prepare ? co_promise(r, b, &yes) : co_accept(r, b, &yes);
     if (e != OK || r->closing) return;
     see(r, r->voter.promised);
-    struct msg *a =
-        paxos_msg(r, prepare ? MSG_PAXOS_PROMISE : MSG_PAXOS_ACCEPTED, prepare && yes ? &r->voter.value : NULL);
+    bool tells = prepare && yes && is_ballot(r->voter.accepted);
+    struct msg *a = paxos_msg(r, prepare ? MSG_PAXOS_PROMISE : MSG_PAXOS_ACCEPTED, tells ? &r->voter.value : NULL);
     struct paxos_body *ab = (struct paxos_body *)a->body;
     memcpy(ab->store, r->cfg.store, 16);
     ab->round = b->round;
@@ -268,8 +321,7 @@ static void ask_voter(struct reg *r, uint8_t from, struct msg *m) {
     const struct paxos_body *b = (const struct paxos_body *)m->body;
     uint32_t waiting = 0;
     LIST_FOR(&r->asked, n) waiting++;
-    if (r->broken || waiting >= ASKED_MAX || memcmp(b->store, r->cfg.store, 16) ||
-        cluster_map_voter(map_of(r), r->cfg.store) < 0) {
+    if (r->broken || waiting >= ASKED_MAX || memcmp(b->store, r->cfg.store, 16)) {
         msg_free(m);
         return;
     }
@@ -285,7 +337,7 @@ static void take_promise(struct round *o, const struct paxos_body *b) {
     struct ballot acc = ballot_at(b->accepted);
     int c = ballot_cmp(acc, o->best);
     if (o->yes && c) o->differ = true;
-    if (o->yes && c <= 0) return;
+    if (c <= 0) return; // also who has accepted nothing
     o->best = acc;
     o->value.len = le16_get(b->value_len);
     memcpy(o->value.bytes, b->value, o->value.len);
@@ -294,7 +346,7 @@ static void take_promise(struct round *o, const struct paxos_body *b) {
 static void answered(struct reg *r, const struct msg *m) {
     const struct paxos_body *b = (const struct paxos_body *)m->body;
     struct round *o = &r->round;
-    int i = cluster_map_voter(map_of(r), b->store);
+    int i = map_voters_find(&o->of, b->store);
     see(r, ballot_at(b->ballot));
     if (m->type != o->answers || le64_get(b->round) != o->id || i < 0 || ((o->yes | o->no) & 1u << i)) return;
     if (!(b->flags & PAXOS_YES)) {
@@ -307,36 +359,36 @@ static void answered(struct reg *r, const struct msg *m) {
 }
 
 static void ask_all(struct reg *r, uint16_t type, uint8_t flags, struct ballot ballot, const struct value *v) {
-    struct cluster_map map = *map_of(r); // a local answer may change what is known
-    for (uint8_t i = 0; i < map.voters; i++) {
+    for (uint8_t i = 0; i < r->round.of.count; i++) {
         if ((r->round.yes | r->round.no) & 1u << i) continue;
         struct msg *m = paxos_msg(r, type, v);
         struct paxos_body *b = (struct paxos_body *)m->body;
-        memcpy(b->store, map.voter[i].store, 16);
+        memcpy(b->store, r->round.of.at[i].store, 16);
         b->round = le64_of(r->round.id);
         b->flags = flags;
         ballot_put(b->ballot, ballot);
-        uint8_t iom = map.voter[i].iom;
+        uint8_t iom = r->round.of.at[i].iom;
         if (iom == r->cfg.iom) ask_voter(r, iom, m);
         else send_to(r, iom, m);
     }
 }
 
-// Asks all voters until a majority has said yes (OK), can no longer (ERR_CONFLICT), or the time is over (ERR_TIMEOUT).
-static err co_ask(struct reg *r, uint16_t type, uint8_t flags, struct ballot ballot, const struct value *v,
-                  uint64_t deadline_ns) {
+// Asks all of these voters until a majority has said yes (OK), can no longer (ERR_CONFLICT), or the time is over
+// (ERR_TIMEOUT).
+static err co_ask(struct reg *r, const struct map_voters *of, uint16_t type, uint8_t flags, struct ballot ballot,
+                  const struct value *v, uint64_t deadline_ns) {
     _Static_assert(MSG_PAXOS_PROMISE == MSG_PAXOS_PREPARE + 1 && MSG_PAXOS_ACCEPTED == MSG_PAXOS_ACCEPT + 1,
                    "question, answer");
     struct round *o = &r->round;
     uint64_t phase_ns = r->cfg.phase_ns, end_ns = MIN(deadline_ns, env_now_ns(r->env) + phase_ns);
-    *o = (struct round){.id = env_random(r->env), .answers = type + 1};
+    *o = (struct round){.id = env_random(r->env), .answers = type + 1, .of = *of};
     waitq_init(&o->q);
     err e = ERR_TIMEOUT;
     uint64_t now = env_now_ns(r->env), again_ns = now;
     while (!r->closing && (now = env_now_ns(r->env)) < end_ns) {
-        uint32_t voters = map_of(r)->voters, majority = cluster_map_majority(map_of(r));
+        uint32_t majority = map_voters_majority(of);
         if (count(o->yes) >= majority) e = OK;
-        else if (count(o->no) > voters - majority) e = ERR_CONFLICT;
+        else if (count(o->no) > of->count - majority) e = ERR_CONFLICT;
         if (e != ERR_TIMEOUT) break;
         if (now >= again_ns) {
             ask_all(r, type, flags, ballot, v);
@@ -353,18 +405,56 @@ static void tell_all(struct reg *r) {
         if (i != r->cfg.iom) register_tell(r, i);
 }
 
-// One whole round: promises, then acceptances of what `change` makes of the value found. *chosen: that value, now
-// chosen.
+// What a round on the voters x may do with the value that it found (the table at the top).
+enum found {
+    FOUND_HERE,      // chosen, or to be, by x
+    FOUND_BEFORE,    // chosen before x, and x decides on its successor
+    FOUND_ELSEWHERE, // the round begins again, on r->base
+};
+
+static bool known_chosen(const struct reg *r, const struct cluster_map *w) {
+    return r->known && w->version == r->latest.version && w->stamp == r->latest.stamp;
+}
+
+static enum found judge_found(struct reg *r, const struct map_voters *x, const struct cluster_map *w) {
+    struct map_voters choosers = cluster_map_choosers(w), voters = cluster_map_voters(w);
+#ifdef MENDFS_MUTANT_NO_NEW_BEGINNING
+    return FOUND_HERE;
+#endif
+    if (map_voters_same(&choosers, x)) return FOUND_HERE;
+    if (map_voters_same(&voters, x) && known_chosen(r, w)) return FOUND_BEFORE;
+    // What is no newer than what we have learned meanwhile leads nowhere else.
+    r->base = r->known && w->version <= r->latest.version ? cluster_map_voters(&r->latest) : choosers;
+    return FOUND_ELSEWHERE;
+}
+
+static err decode_found(const struct reg *r, struct cluster_map *w) {
+    if (!r->round.value.len) return ERR_CONFLICT; // none of them has accepted anything
+    return cluster_map_decode(w, r->round.value.bytes, r->round.value.len, NULL);
+}
+
+// One whole round: promises, then acceptances of what `change` makes of the value found, if that value's voters are
+// those who are asked. *chosen: what is now chosen, or was and is the newest. *again: begin again at once, elsewhere.
 static err co_round(struct reg *r, bool (*change)(void *arg, struct cluster_map *m), void *arg, uint64_t deadline_ns,
-                    struct cluster_map *chosen) {
+                    struct cluster_map *chosen, bool *again) {
     struct ballot b = {++r->seen, r->node};
-    err e = co_ask(r, MSG_PAXOS_PREPARE, 0, b, NULL, deadline_ns);
+    struct map_voters x = r->base, voters;
+    err e = co_ask(r, &x, MSG_PAXOS_PREPARE, 0, b, NULL, deadline_ns);
+    if (e == OK) e = decode_found(r, chosen);
     if (e != OK) return e;
     struct value v = r->round.value;
-    e = cluster_map_decode(chosen, v.bytes, v.len, NULL);
-    if (e != OK) return e;
-    if (change(arg, chosen)) v.len = cluster_map_encode(chosen, v.bytes);
-    return co_ask(r, MSG_PAXOS_ACCEPT, 0, b, &v, deadline_ns);
+    enum found found = judge_found(r, &x, chosen);
+    if (found == FOUND_ELSEWHERE) {
+        *again = !map_voters_same(&r->base, &x);
+        return ERR_CONFLICT;
+    }
+    voters = cluster_map_voters(chosen);
+    if (map_voters_same(&voters, &x) && change(arg, chosen)) v.len = cluster_map_encode(chosen, v.bytes);
+    else if (found == FOUND_BEFORE) return OK;
+#ifdef MENDFS_MUTANT_CHOSEN_BY_NEW
+    x = cluster_map_choosers(chosen);
+#endif
+    return co_ask(r, &x, MSG_PAXOS_ACCEPT, 0, b, &v, deadline_ns);
 }
 
 static void co_back_off(struct reg *r, uint32_t attempt, uint64_t deadline_ns) {
@@ -392,15 +482,27 @@ static void propose_end(struct reg *r) {
 // ---- reading --------------------------------------------------------------------------------------------------------
 static bool no_change(void *arg, struct cluster_map *m) { return false; }
 
-static err co_read_once(struct reg *r, uint64_t deadline_ns, struct cluster_map *out) {
-    err e = co_ask(r, MSG_PAXOS_PREPARE, PAXOS_QUERY, (struct ballot){0}, NULL, deadline_ns);
+// Without promises: have all accepted one value, and is it chosen by that?
+static err co_query(struct reg *r, uint64_t deadline_ns, struct cluster_map *out, bool *again) {
+    struct map_voters x = r->base;
+    err e = co_ask(r, &x, MSG_PAXOS_PREPARE, PAXOS_QUERY, (struct ballot){0}, NULL, deadline_ns);
     if (e != OK) return e;
-    if (!r->round.differ) {
-        e = cluster_map_decode(out, r->round.value.bytes, r->round.value.len, NULL);
-        if (e == OK) register_learn(r, out);
-        return e;
+    if (r->round.differ) return ERR_CONFLICT;
+    e = decode_found(r, out);
+    if (e != OK) return e;
+    if (judge_found(r, &x, out) != FOUND_ELSEWHERE) return OK;
+    *again = !map_voters_same(&r->base, &x);
+    return ERR_CONFLICT;
+}
+
+static err co_read_once(struct reg *r, uint64_t deadline_ns, struct cluster_map *out, bool *again) {
+    err e = co_query(r, deadline_ns, out, again);
+    if (e == OK) {
+        register_learn(r, out);
+        return OK;
     }
-    e = co_round(r, no_change, NULL, deadline_ns, out);
+    if (e != ERR_CONFLICT || *again) return e;
+    e = co_round(r, no_change, NULL, deadline_ns, out, again);
     if (e == OK) newly_chosen(r, out);
     return e;
 }
@@ -409,9 +511,10 @@ err co_register_read(struct reg *r, uint64_t deadline_ns, struct cluster_map *ou
     propose_begin(r, "reading the register");
     err e = ERR_TIMEOUT;
     for (uint32_t attempt = 0; !r->closing && env_now_ns(r->env) < deadline_ns; attempt++) {
-        e = co_read_once(r, deadline_ns, out);
+        bool again = false;
+        e = co_read_once(r, deadline_ns, out, &again);
         if (e == OK) break;
-        co_back_off(r, attempt, deadline_ns);
+        if (!again) co_back_off(r, attempt, deadline_ns);
         e = ERR_TIMEOUT;
     }
     if (r->closing && e != OK) e = ERR_CONN;
@@ -424,45 +527,56 @@ struct change {
     const struct cluster_map *next;
     uint64_t expected, stamp;
     bool proposed;   // some ACCEPT with it was sent, perhaps
-    bool foreign;    // the voters would change
+    bool foreign;    // more than one voter would change
 };
 
-static bool same_voters(const struct cluster_map *a, const struct cluster_map *b) {
-    return a->voters == b->voters && !memcmp(a->voter, b->voter, a->voters * sizeof a->voter[0]);
-}
-
+// The successor of m is decided on by m's voters.
 static bool swap(void *arg, struct cluster_map *m) {
     struct change *c = arg;
     if (m->version != c->expected) return false;
-    c->foreign = !same_voters(m, c->next);
+    struct map_voters now = cluster_map_voters(m), then = cluster_map_voters(c->next);
+    bool same = map_voters_same(&now, &then);
+    c->foreign = !same && !map_voters_one_apart(&now, &then);
     if (c->foreign) return false;
     *m = *c->next;
     m->version = c->expected + 1;
     m->stamp = c->stamp;
+    m->chosen_by = same ? (struct map_voters){0} : now;
+#ifdef MENDFS_MUTANT_CHOSEN_BY_NEW
+    m->chosen_by = (struct map_voters){0};
+#endif
     c->proposed = true;
     return true;
 }
 
 // What the value that is chosen now says about our change.
 static err judge_change(const struct change *c, const struct cluster_map *m) {
-    if (c->foreign) return ERR_NOTSUP;
+    if (c->foreign) return ERR_INVAL;
     if (m->version == c->expected + 1 && m->stamp == c->stamp) return OK;
     return c->proposed && m->version > c->expected + 1 ? ERR_TIMEOUT : ERR_CONFLICT;
 }
 
+// OK: *e is what became of the change. A value that changed the voters, finished only now, is not looked at for long:
+// its own voters have not been asked for our change.
+static err co_swap_once(struct reg *r, struct change *c, uint64_t deadline_ns, bool *again, err *e) {
+    struct cluster_map chosen;
+    err r1 = co_round(r, swap, c, deadline_ns, &chosen, again);
+    if (r1 != OK) return r1;
+    newly_chosen(r, &chosen);
+    *again = chosen.version == c->expected && !c->foreign;
+    *e = judge_change(c, &chosen);
+    return *again ? ERR_CONFLICT : OK;
+}
+
 err co_register_cas(struct reg *r, uint64_t expected, const struct cluster_map *next, uint64_t deadline_ns) {
-    struct cluster_map wanted = *next, chosen; // on the coroutine's stack: the caller's may change meanwhile
+    struct cluster_map wanted = *next; // on the coroutine's stack: the caller's may change meanwhile
     struct change c = {.next = &wanted, .expected = expected, .stamp = env_random(r->env)};
     propose_begin(r, "changing the register");
     err e = ERR_TIMEOUT;
     for (uint32_t attempt = 0; !r->closing && env_now_ns(r->env) < deadline_ns; attempt++) {
-        e = co_round(r, swap, &c, deadline_ns, &chosen);
-        if (e == OK) {
-            newly_chosen(r, &chosen);
-            e = judge_change(&c, &chosen);
-            break;
-        }
-        co_back_off(r, attempt, deadline_ns);
+        bool again = false;
+        if (co_swap_once(r, &c, deadline_ns, &again, &e) == OK) break;
+        if (!again) co_back_off(r, attempt, deadline_ns);
         e = ERR_TIMEOUT;
     }
     if (r->closing && e != OK) e = ERR_CONN;
@@ -475,6 +589,8 @@ void register_learn(struct reg *r, const struct cluster_map *m) {
     if (memcmp(m->cluster, r->cfg.cluster, 16) || (r->known && m->version <= r->latest.version)) return;
     r->latest = *m;
     r->known = true;
+    r->base = cluster_map_voters(m);
+    note_voters(r);
     if (r->cfg.chosen && !r->closing) r->cfg.chosen(r->cfg.ctx, &r->latest);
 }
 
@@ -559,6 +675,8 @@ err co_register_open(const struct register_config *c, struct reg **out) {
         return e;
     }
     see(r, r->voter.promised);
+    r->base = cluster_map_choosers(&r->hint);
+    note_voters(r);
     env_spawn(r->env, "voter", voter_main, r);
     *out = r;
     return OK;

@@ -3,7 +3,7 @@
 //
 // Only *chosen* values leave here: register_latest, the callback, the outcome of reads. Every node may read and change
 // the register; voters are those the map names (store id, not address), as long as their store still has its register
-// blocks. The set of voters does not change in this version: a change of it is refused (ERR_NOTSUP).
+// blocks. A change of the map may add or remove one of them.
 #pragma once
 #include "cluster/map.h"
 #include "env/env.h"
@@ -13,7 +13,7 @@
 struct reg;
 
 // Where a voter keeps its promises: two alternating blocks outside of everything else (store.h). write returns when it
-// is on disk.
+// is on disk; what read gives is on disk, too, also if who wrote it died before that.
 #define REGISTER_RECORD_BYTES_MAX 4000u
 struct register_storage {
     err (*co_read)(void *ctx, uint8_t *buf,
@@ -52,9 +52,11 @@ void co_register_close(struct reg *r);             // waits for a write under wa
 
 // The value chosen last before the return, linearizable. ERR_TIMEOUT: no majority answered in time.
 MUST_USE err co_register_read(struct reg *r, uint64_t deadline_ns, struct cluster_map *out);
-// If version `expected` is the register's value, `next` becomes it, with version expected + 1 and a stamp of its own
-// (both are set here). OK: done. ERR_CONFLICT: not done and never will be. ERR_TIMEOUT: unknown: read before doing
-// anything else. The change is sent to all IOMs of the map as soon as it is chosen.
+// If version `expected` is the register's value, `next` becomes it, with version expected + 1, a stamp of its own
+// and chosen_by (all three are set here). OK: done. ERR_CONFLICT: not done and never will be. ERR_TIMEOUT: unknown:
+// read before doing anything else. ERR_INVAL: not done; its voters differ from those of `expected` by more than one
+// added or one removed (another one in place of one is two changes). The change is sent to all IOMs of the map as soon
+// as it is chosen.
 MUST_USE err co_register_cas(struct reg *r, uint64_t expected, const struct cluster_map *next, uint64_t deadline_ns);
 
 const struct cluster_map *register_latest(const struct reg *r); // newest chosen value known here; NULL: none yet
@@ -64,7 +66,11 @@ const struct cluster_map *register_hint(const struct reg *r);
 // is chosen. Only for refusing: who is confirmed by less would be confirmed by a map that a majority may have gone
 // beyond.
 const struct cluster_map *register_promised_map(const struct reg *r);
-bool register_votes(const struct reg *r);                        // this node is a voter of the newest map it knows
+bool register_votes(const struct reg *r);                        // this node is a voter of the promised map
+// The voters of the promised map: since which map they are the same, and since when (monotonic) this node knows that,
+// as far as it has seen. Both are rather too late than too early.
+uint64_t register_voters_version(const struct reg *r);
+uint64_t register_voters_ns(const struct reg *r);
 
 // Messages of types MSG_PAXOS_* go here, from the hub's cast callback. Owns m.
 void register_cast(struct reg *r, const struct node_name *from, struct msg *m);

@@ -60,6 +60,16 @@ static void on_stop(void *ctx, uint64_t epoch, const char *reason) {
     changed(i);
 }
 
+static void on_replaced(void *ctx, const struct cluster_map *m) {
+    struct iom *i = ctx;
+    LOG(i->env, TRACE_ERROR,
+        "the store %s is not IOM %u any more: while it was away another store was put in its place (map version %llu), so "
+        "it serves nothing and ends; start IOM %u with the store that replaced it",
+        i->config->disk_path, i->own.self.n, (unsigned long long)m->version, i->own.self.n);
+    i->replaced = true;
+    changed(i);
+}
+
 static void on_map(void *ctx, const struct cluster_map *m) { iom_peers_of_map(&((struct iom *)ctx)->own, m); }
 
 void iom_ask_stop(struct iom *i) {
@@ -222,6 +232,7 @@ static void co_say_leave(struct iom *i) {
 
 static err co_service_life(struct iom *i) {
     for (;;) {
+        if (i->replaced) return ERR_MEMBER_REPLACED;
         if (i->wanted.stop) return OK;
         if (i->asked_to_stop || i->disk_failed) {
             co_say_leave(i);
@@ -294,7 +305,8 @@ static err co_open_network(struct iom *i) {
 static err member_open(struct iom *i) {
     struct member_config c = {.env = i->env, .hub = i->own.hub, .reg = i->reg, .iom = i->own.self.n, .phases = RECOVERY_PHASES,
                               .heartbeat_ns = i->config->heartbeat_ns, .silence_ns = i->config->silence_ns, .stand_ins = i->config->stand_ins && i->ident.array_ioms >= 3,
-                              .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .map_changed = on_map, .ctx = i}};
+                              .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop,
+                                         .map_changed = on_map, .replaced = on_replaced, .ctx = i}};
     memcpy(c.store, i->ident.store, sizeof c.store);
     const char *fault = member_config_fault(&c);
     if (fault) {

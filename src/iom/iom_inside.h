@@ -39,6 +39,7 @@ struct iom {
     bool asked_to_stop;
     uint64_t building_ns;    // since when the rebuild runs; 0: it does not
     bool disk_failed;        // as a whole: it stops itself
+    bool replaced;           // another store has its place: it ends
     uint32_t disk_errors;    // since:
     uint64_t disk_errors_since_ns;
     struct recovery_time *time;

@@ -1,5 +1,6 @@
 // The register's two alternating blocks: what a voter promised and accepted. A write goes to the older or damaged one
-// and is flushed, so a torn write leaves the other with the value before. They lie outside journal and allocator: a
+// and is flushed, so a torn write leaves the other with the value before. What is read is flushed, too: who wrote it may
+// have died before it was, and nobody may answer by it, or write over the other block, before it is durable. They lie outside journal and allocator: a
 // full store still votes. Used without an open store; the caller writes one at a time.
 #include "store/inside.h"
 
@@ -33,7 +34,7 @@ err co_register_blocks_read(struct disk *d, uint8_t *buf, uint32_t *len_bytes) {
         memcpy(buf, r->value, *len_bytes);
     }
     buf_unref(b);
-    return e;
+    return e == OK && *len_bytes ? co_disk_flush(d) : e;
 }
 err co_register_blocks_write(struct disk *d, const uint8_t *buf, uint32_t len_bytes) {
     ASSERT(len_bytes <= REGISTER_BYTES_MAX);

@@ -79,7 +79,7 @@ uint64_t store_incarnation(const struct store *s); // of this opening; unique fo
 
 // ---- the register's two alternating blocks (the embedded Paxos; usable on a full store, and without co_store_open)
 #define REGISTER_BYTES_MAX 4000u
-MUST_USE err co_register_blocks_read(struct disk *d, uint8_t *buf, uint32_t *len_bytes); // newest valid; len 0 if never written
+MUST_USE err co_register_blocks_read(struct disk *d, uint8_t *buf, uint32_t *len_bytes); // newest valid, durable on return; len 0 if never written
 MUST_USE err co_register_blocks_write(struct disk *d, const uint8_t *buf, uint32_t len_bytes); // to the older; flushed on return
 
 // ---- reading records (a copy of what is committed at the moment of return)

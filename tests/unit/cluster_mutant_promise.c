@@ -6,7 +6,7 @@
 
 static void is_found(void **state) {
     for (uint64_t seed = 0; seed < 1500; seed++) {
-        const char *fault = story_run(seed, (uint8_t)(3 + seed % 4), SEC(4));
+        const char *fault = story_run(seed, (uint8_t)(3 + seed % 4), false, SEC(4));
         if (!fault) continue;
         print_message("seed %llu: %s\n", (unsigned long long)seed, fault);
         return;

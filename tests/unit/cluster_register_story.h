@@ -1,6 +1,7 @@
-// The register under faults: nodes read and change it while power fails, links are cut and connections break. What
-// every one saw is checked: one value a version, each made from the one before it, nothing read that is older than what
-// had been seen, no refused change among the chosen. Shared by the test and by the mutants, which must be found.
+// The register under faults: nodes read and change it, and its voters, while power fails, links are cut, connections
+// break, and stores are lost for good and replaced. What every one saw is checked: one value a version, each made from
+// the one before it, nothing read that is older than what had been seen, no refused change among the chosen. Shared by
+// the test and by the mutants, which must be found.
 #include "cluster_two_blocks.h"
 #include "sim/world.h"
 #include <setjmp.h>
@@ -16,6 +17,7 @@ struct story_iom {
     struct node *node;
     uint8_t iom;
     char at[8], disk[8];
+    uint8_t store[16];
     struct hub *hub;
     struct reg *reg;
     struct two_blocks blocks;
@@ -33,6 +35,11 @@ struct story {
     uint64_t next_id, completed;        // completed: newest version that some operation has returned
     uint64_t deadline_ns, think_ns, phase_ns;
     uint32_t changed, unknown, reads, open_clients;
+    uint32_t votes_changed, stores_replaced;
+    bool voters_change;                 // some changes add or remove a voter
+    uint64_t losing;                    // 0; or from this id on no change is one of the voters: a store is to be lost
+    int lost;                           // whose; -1: none. It waits for a map with its new store
+    struct cluster_map newest;          // of all that were seen
     bool quiet;
     char fault[160];                    // the first violation
 };
@@ -42,6 +49,12 @@ static void violated(const char *what, uint64_t version) {
     if (!st.fault[0]) snprintf(st.fault, sizeof st.fault, "%s (version %llu)", what, (unsigned long long)version);
 }
 
+static void lose_a_store(void *arg);
+static void bring_a_store(void *arg);
+static bool has_new_store(const struct cluster_map *m) {
+    return !memcmp(m->iom[st.lost].store, st.iom[st.lost].store, 16);
+}
+
 // A value's identity is in `recoveries`, that of the one it was made from in `epoch`.
 static void saw(const struct cluster_map *m) {
     ASSERT(m->version < STORY_VERSIONS);
@@ -49,6 +62,10 @@ static void saw(const struct cluster_map *m) {
     if (*id && *id != m->recoveries + 1) violated("two values of one version", m->version);
     *id = m->recoveries + 1;
     st.befores[m->version] = m->epoch;
+    if (m->version <= st.newest.version) return;
+    st.newest = *m;
+    if (st.losing && st.lost < 0 && m->recoveries >= st.losing) world_at(st.w, world_now_ns(st.w), lose_a_store, NULL);
+    if (st.lost >= 0 && has_new_store(m)) world_at(st.w, world_now_ns(st.w), bring_a_store, NULL);
 }
 
 static void on_chosen(void *ctx, const struct cluster_map *m) { saw(m); }
@@ -58,18 +75,44 @@ static void on_cast(void *ctx, const struct node_name *from, struct msg *m) {
     else msg_free(m);
 }
 
+#define STORY_VOTERS_MAX 5
+static void add_or_remove(struct cluster_map *m, uint8_t iom) {
+    int at = cluster_map_voter(m, m->iom[iom].store);
+    if (at < 0 && m->voters < STORY_VOTERS_MAX) {
+        memcpy(m->voter[m->voters].store, m->iom[iom].store, 16);
+        m->voter[m->voters++].iom = iom;
+    } else if (at >= 0 && m->voters > 1) {
+        m->voter[at] = m->voter[--m->voters];
+    }
+}
+
+static void change_voters(struct cluster_map *next) {
+    if (st.lost >= 0 && !has_new_store(next)) {
+        next->iom[st.lost].state = MAP_IOM_FAILED;
+        cluster_map_replace(next, (uint8_t)st.lost, st.iom[st.lost].store);
+    }
+    if (st.losing || world_chance(st.w, 600000)) return;
+    add_or_remove(next, (uint8_t)world_random_below(st.w, st.ioms));
+    if (world_chance(st.w, 100000)) add_or_remove(next, (uint8_t)world_random_below(st.w, st.ioms)); // refused
+}
+
 static err co_story_change(struct story_iom *n, const struct cluster_map *from) {
     struct cluster_map next = *from;
+    if (st.voters_change) change_voters(&next);
+    struct map_voters old = cluster_map_voters(from), new = cluster_map_voters(&next);
+    bool same = map_voters_same(&old, &new);
     next.recoveries = ++st.next_id;
     next.epoch = from->recoveries + 1;
     uint64_t id = next.recoveries;
     err e = co_register_cas(n->reg, from->version, &next, env_now_ns(node_env(n->node)) + st.deadline_ns);
     if (e == OK) {
         next.version = from->version + 1;
+        next.chosen_by = same ? (struct map_voters){0} : old;
         saw(&next);
+        st.votes_changed += !same;
         st.completed = MAX(st.completed, next.version);
         st.changed++;
-    } else if (e == ERR_CONFLICT) {
+    } else if (e == ERR_CONFLICT || e == ERR_INVAL) {
         if (st.refused_len < STORY_VERSIONS) st.refused[st.refused_len++] = id;
     } else {
         st.unknown++;
@@ -105,7 +148,7 @@ static void story_start(void *arg) {
     struct hub_config hc = {.self = {.kind = NODE_IOM, .iom = n->iom, .incarnation = ++n->incarnation},
                             .events = {.cast = on_cast, .ctx = n}};
     n->reg = NULL;
-    memcpy(hc.self.id, st.first.iom[n->iom].store, 16);
+    memcpy(hc.self.id, n->store, 16);
     n->hub = hub_create(e, &hc);
     ASSERT(hub_listen(n->hub, n->at) == OK);
     ASSERT(disk_open(e, &(struct disk_open_args){n->disk, true, KIB(64)}, &n->blocks.d) == OK);
@@ -116,7 +159,7 @@ static void story_start(void *arg) {
                                 .phase_ns = st.phase_ns,
                                 .chosen = on_chosen,
                                 .ctx = n};
-    memcpy(c.store, st.first.iom[n->iom].store, 16);
+    memcpy(c.store, n->store, 16);
     struct reg *r;
     ASSERT(co_register_open(&c, &r) == OK);
     n->reg = r;
@@ -130,7 +173,7 @@ static void story_life(void *arg) {
 static void story_begin(uint64_t seed, uint8_t ioms) {
     struct world_options o = world_options_default();
     o.net_reset_ppm = seed % 4 ? 2000 : 0;
-    st = (struct story){.ioms = ioms, .deadline_ns = MSEC(600), .think_ns = MSEC(20), .phase_ns = MSEC(60)};
+    st = (struct story){.ioms = ioms, .lost = -1, .deadline_ns = MSEC(600), .think_ns = MSEC(20), .phase_ns = MSEC(60)};
     if (seed % 2) { // slow: many things are under way at once
         o.net_min_ns = USEC(100);
         o.net_max_ns = MSEC(40);
@@ -148,7 +191,8 @@ static void story_begin(uint64_t seed, uint8_t ioms) {
         snprintf(n->disk, sizeof n->disk, "disk%u", i);
         n->node = node_add(st.w, n->at);
         f[i] = (struct map_first_iom){.at = n->at, .host = n->at};
-        memset(f[i].store, i + 1, 16);
+        memset(n->store, i + 1, 16);
+        memcpy(f[i].store, n->store, 16);
     }
     cluster_map_first(&st.first, (const uint8_t[16]){0}, f, ioms);
     for (uint8_t i = 0; i < ioms; i++) two_blocks_format(st.w, st.iom[i].disk, &st.first);
@@ -156,7 +200,7 @@ static void story_begin(uint64_t seed, uint8_t ioms) {
 
 // ---- faults ---------------------------------------------------------------------------------------------------------
 static void story_revive(struct story_iom *n) {
-    if (node_running(n->node)) return;
+    if (node_running(n->node) || n->iom == st.lost) return;
     st.open_clients++;
     node_start(n->node, story_life, n);
 }
@@ -173,8 +217,34 @@ static void revive_later(void *arg) {
     if (!st.quiet) story_revive(arg);
 }
 
+// ---- a store is lost for good, and replaced by an empty one ---------------------------------------------------------
+// Only of voters whose majority can do without: all know by now who they are, for no change of them is under way.
+static void lose_a_store(void *arg) {
+    if (st.quiet || !st.losing || st.lost >= 0) return;
+    struct story_iom *n = &st.iom[world_random_below(st.w, st.ioms)];
+    if (st.newest.voters < 3 && cluster_map_voter(&st.newest, n->store) >= 0) {
+        st.losing = 0;
+        return;
+    }
+    story_kill(n, true);
+    world_disk_erase(world_disk_find(st.w, n->disk));
+    st.lost = n->iom;
+    n->store[1]++; // the new one's
+}
+
+static void bring_a_store(void *arg) {
+    if (st.lost < 0) return;
+    struct story_iom *n = &st.iom[st.lost];
+    two_blocks_put(world_disk_find(st.w, n->disk), false, &st.newest);
+    st.lost = -1;
+    st.losing = 0;
+    st.stores_replaced++;
+    if (!st.quiet) story_revive(n);
+}
+
 static void story_fault(void *arg) {
     if (st.quiet) return;
+    if (st.voters_change && !st.losing && world_chance(st.w, 30000)) st.losing = st.next_id + 1;
     struct story_iom *n = &st.iom[world_random_below(st.w, st.ioms)], *o = &st.iom[world_random_below(st.w, st.ioms)];
     switch (world_random_below(st.w, 7)) {
     case 0:
@@ -205,6 +275,7 @@ static void story_heal(void) {
     st.quiet = true;
     world_heal_all(st.w);
     world_options(st.w)->net_reset_ppm = 0;
+    bring_a_store(NULL); // perhaps no map names it: it reads all the same
     for (uint8_t i = 0; i < st.ioms; i++) {
         if (node_paused(st.iom[i].node)) node_resume(st.iom[i].node);
         story_revive(&st.iom[i]); // its client ends at once
@@ -221,16 +292,25 @@ static void check_chain(void) {
             if (st.ids[v] == st.refused[i] + 1) violated("a refused change was chosen", v);
 }
 
+// Who slept through so many changes that those who voted when it last looked are lost has nobody to ask: it is told, as
+// heartbeats do, again and again.
 static uint32_t last_readers;
-static void last_look(void *arg) {
-    struct cluster_map m;
-    if (co_story_look(arg, &m) == OK) last_readers++;
-}
 static bool readers_open(void *ctx) { return last_readers < st.ioms; }
 
+static void last_look(void *arg) {
+    struct story_iom *n = arg;
+    struct cluster_map m;
+    if (co_story_look(n, &m) != OK) return;
+    last_readers++;
+    for (struct env *e = node_env(n->node); readers_open(NULL); co_sleep_until(e, env_now_ns(e) + MSEC(100), "telling"))
+        for (uint8_t i = 0; i < st.ioms; i++)
+            if (i != n->iom) register_tell(n->reg, i);
+}
+
 // Runs one seed; the first violation, or NULL.
-static const char *story_run(uint64_t seed, uint8_t ioms, uint64_t length_ns) {
+static const char *story_run(uint64_t seed, uint8_t ioms, bool voters_change, uint64_t length_ns) {
     story_begin(seed, ioms);
+    st.voters_change = voters_change;
     for (uint8_t i = 0; i < ioms; i++) story_revive(&st.iom[i]);
     world_at(st.w, MSEC(50), story_fault, NULL);
     world_run_until(st.w, length_ns);

@@ -302,6 +302,93 @@ static void story_forgets(void) {
 }
 static void a_voter_forgets(void **state) { every(story_forgets); }
 
+// ---- its store is lost for good, and replaced -----------------------------------------------------------------------
+static uint8_t new_store[16];
+static void replace_store(void *arg) {
+    struct toy *t = arg;
+    struct env *e = node_env(t->node);
+    struct cluster_map next;
+    while (out && memcmp(map_of(t->iom)->iom[out->iom].store, new_store, 16) != 0) {
+        next = *map_of(t->iom);
+        if (next.iom[out->iom].state != MAP_IOM_FAILED || next.voters == 1) return;
+        cluster_map_replace(&next, out->iom, new_store);
+        err done = co_register_cas(t->reg, next.version, &next, env_now_ns(e) + SEC(1));
+        if (done != OK) co_sleep_until(e, env_now_ns(e) + MSEC(10), "another change of the map came first");
+    }
+}
+static bool not_replaced(void *ctx) {
+    return !newest_map() || memcmp(newest_map()->iom[out->iom].store, new_store, 16) != 0;
+}
+static bool voters_lack(void *ctx) {
+    const struct cluster_map *map = newest_map();
+    return !map || map->voters < 3 || map->chosen_by.count;
+}
+
+// Its incarnations begin above all of the lost one.
+static void name_another_store(void) {
+    static uint32_t stores;
+    stores++;
+    memcpy(new_store, &stores, sizeof stores);
+    memset(new_store + 4, 0x80, 12);
+}
+static void bring_another_store_of(const struct cluster_map *map) {
+    memcpy(out->store, new_store, 16);
+    snprintf(out->disk, sizeof out->disk, "n%02x%02x%02x", new_store[2], new_store[1], new_store[0]);
+    two_blocks_put(world_disk_add(w, out->disk, KIB(64)), false, map);
+    out->incarnation += 1000;
+}
+static void bring_another_store(void) {
+    name_another_store();
+    env_spawn(node_env(toy[(out->iom + 1) % IOMS].node), "replace", replace_store, &toy[(out->iom + 1) % IOMS]);
+    run_until(not_replaced, SEC(2), "the map has the new store");
+    bring_another_store_of(newest_map());
+}
+
+// One after the other, more than half of the voters that there were first.
+static void story_replaced(void) {
+    for (int k = 0; k < IOMS - 1; k++) {
+        out = &toy[(out->iom + 1) % IOMS];
+        toy_kill(out, true);
+        recovers_without(MSEC(3000));
+        run_ms(world_random_below(w, 1500));
+        bring_another_store();
+        must(!others_wait(NULL), "they go on");
+        run_ms(world_random_below(w, 1500));
+        toy_start(out);
+        run_until(not_whole, SEC(8), "it is up");
+        run_until(voters_lack, SEC(1), "three vote again, and all know under whom");
+        must(!not_whole(NULL), "nothing stops for that");
+    }
+}
+static void stores_are_replaced(void **state) { every(story_replaced); }
+
+static bool not_told(void *ctx) { return !out->replaced; }
+static void story_back_from_the_dead(void) {
+    struct toy old = *out;
+    toy_kill(out, true);
+    recovers_without(MSEC(3000));
+    bring_another_store();
+    struct toy new = *out;
+    memcpy(out->store, old.store, 16);
+    memcpy(out->disk, old.disk, sizeof out->disk);
+    out->incarnation = old.incarnation;
+    uint32_t serves_before = out->serves;
+    toy_start(out);
+    run_until(not_told, SEC(8), "the old store is told that it is replaced");
+    run_ms(2000);
+    same(out->replaced, 1, "times it was told");
+    same(out->serves, serves_before, "times it served");
+    must(!others_wait(NULL), "they go on");
+    toy_kill(out, true);
+    memcpy(out->store, new.store, 16);
+    memcpy(out->disk, new.disk, sizeof out->disk);
+    out->incarnation = new.incarnation;
+    toy_start(out);
+    run_until(not_whole, SEC(8), "the new one is up");
+    run_until(voters_lack, SEC(1), "three vote again");
+}
+static void a_replaced_store_comes_back(void **state) { every(story_back_from_the_dead); }
+
 // ---- a start with one missing ---------------------------------------------------------------------------------------
 static void start_others(uint64_t within_ns) {
     for (int i = 0; i < IOMS; i++)
@@ -463,6 +550,52 @@ static void many_faults(void **state) {
     assert_true(epochs > SEEDS * 8 && served > SEEDS * 3000);
 }
 
+static uint32_t stores_lost;
+static void lose_and_replace(void *arg) {
+    const struct cluster_map *map = newest_map();
+    struct toy *any = &toy[world_random_below(w, IOMS)];
+    if (!out && !quiet && map && map->state == ARRAY_RUNNING && world_chance(w, 300000))
+        for (int i = 0; i < IOMS; i++)
+            if (map->iom[i].state == MAP_IOM_FAILED) out = &toy[i];
+    if (out && !out->lost) {
+        if (node_running(out->node)) toy_kill(out, true);
+        out->lost = true;
+        name_another_store();
+        stores_lost++;
+    } else if (out && !not_replaced(NULL)) {
+        bring_another_store_of(map);
+        out->lost = false;
+        toy_start(out);
+        out = NULL;
+    } else if (out && node_running(any->node) && any->member && map_of(any->iom)) {
+        env_spawn(node_env(any->node), "replace", replace_store, any);
+    }
+    world_at(w, world_now_ns(w) + MSEC(200), lose_and_replace, NULL);
+}
+
+static bool not_whole_and_all_vote(void *ctx) { return out || not_whole(NULL) || voters_lack(NULL); }
+static void many_faults_and_lost_stores(void **state) {
+    uint64_t served = 0;
+    stores_lost = 0;
+    for (uint64_t seed = 5000; seed < 5000 + SEEDS; seed++) {
+        tell(seed);
+        out = NULL;
+        world_options(w)->net_reset_ppm = 2000;
+        for (int i = 0; i < IOMS; i++) {
+            toy_start(&toy[i]);
+            node_clock(toy[i].node, 0, (int32_t)world_random_below(w, 40001) - 20000);
+        }
+        lose_and_replace(NULL);
+        thirty_seconds_of_faults();
+        run_until(not_whole_and_all_vote, SEC(60), "progress after the faults");
+        served += serving_polls;
+        end();
+    }
+    print_message("%u stores lost, serving %llu%% of the time\n", stores_lost,
+                  (unsigned long long)served * 100 / (SEEDS * 30000));
+    assert_true(stores_lost > SEEDS / 4);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_is_killed),
@@ -476,7 +609,10 @@ int main(void) {
         cmocka_unit_test(one_is_deaf),
         cmocka_unit_test(two_do_not_hear_each_other),
         cmocka_unit_test(one_has_its_lease),
+        cmocka_unit_test(many_faults_and_lost_stores),
         cmocka_unit_test(a_voter_forgets),
+        cmocka_unit_test(stores_are_replaced),
+        cmocka_unit_test(a_replaced_store_comes_back),
         cmocka_unit_test(grace_at_a_cold_start),
         cmocka_unit_test(all_crash_and_one_stays_away),
         cmocka_unit_test(a_second_one_stops_the_array), cmocka_unit_test(a_second_one_in_the_recovery),

@@ -13,19 +13,20 @@
 
 struct toy {
     struct node *node;
-    uint8_t iom;
+    uint8_t iom, store[16];
     char at[8], disk[8];
     struct hub *hub;
     struct reg *reg;
     struct member *member;
     struct two_blocks blocks;
     uint64_t incarnation; // as the store keeps it
+    bool lost;            // its store is; it waits for another
     bool clean, stubborn; // stubborn: does not open its store again after a stop
     bool back, lazy;      // back: served as one that is rebuilding; lazy: is never done with it
     // what happened, kept over restarts
     uint64_t done_epoch, phase_epoch, serve_epoch;
     uint32_t done, phase;
-    uint32_t serves, stops;
+    uint32_t serves, stops, replaced;
 };
 static struct toy toy[IOMS];
 static struct world *w;
@@ -100,6 +101,8 @@ static void on_stop(void *ctx, uint64_t epoch, const char *reason) {
     if (!t->stubborn) env_spawn(node_env(t->node), "open again", toy_open, t);
 }
 
+static void on_replaced(void *ctx, const struct cluster_map *m) { ((struct toy *)ctx)->replaced++; }
+
 static void on_cast(void *ctx, const struct node_name *from, struct msg *m) {
     struct toy *t = ctx;
     if (t->member) member_cast(t->member, from, m);
@@ -111,26 +114,26 @@ static void toy_main(void *arg) {
     struct env *e = node_env(t->node);
     struct hub_config hc = {.self = {.kind = NODE_IOM, .iom = t->iom, .incarnation = t->incarnation},
                             .events = {.cast = on_cast, .ctx = t}};
-    memcpy(hc.self.id, first.iom[t->iom].store, 16);
+    memcpy(hc.self.id, t->store, 16);
     t->serve_epoch = 0;
     t->hub = hub_create(e, &hc);
     ASSERT(hub_listen(t->hub, t->at) == OK);
     ASSERT(disk_open(e, &(struct disk_open_args){t->disk, true, KIB(64)}, &t->blocks.d) == OK);
     struct register_config rc = {
         .env = e, .hub = t->hub, .iom = t->iom, .storage = {co_story_read, co_story_write, &t->blocks}};
-    memcpy(rc.store, first.iom[t->iom].store, 16);
+    memcpy(rc.store, t->store, 16);
     ASSERT(co_register_open(&rc, &t->reg) == OK);
     struct member_config mc = {.env = e, .hub = t->hub, .reg = t->reg, .iom = t->iom, .phases = PHASES,
                                .stand_ins = stand_ins,
-                               .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .ctx = t}};
-    memcpy(mc.store, first.iom[t->iom].store, 16);
+                               .events = {.phase = on_phase, .serve = on_serve, .stop = on_stop, .replaced = on_replaced, .ctx = t}};
+    memcpy(mc.store, t->store, 16);
     t->member = member_create(&mc);
     toy_open(t);
 }
 
 static void toy_start(void *arg) {
     struct toy *t = arg;
-    if (!node_running(t->node)) node_start(t->node, toy_main, t);
+    if (!t->lost && !node_running(t->node)) node_start(t->node, toy_main, t);
 }
 
 static void toy_kill(struct toy *t, bool power) {
@@ -189,7 +192,8 @@ static void begin(uint64_t seed, uint32_t reset_ppm) {
         snprintf(toy[i].disk, sizeof toy[i].disk, "disk%u", i);
         toy[i].node = node_add(w, toy[i].at);
         f[i] = (struct map_first_iom){.at = toy[i].at, .host = toy[i].at};
-        memset(f[i].store, i + 1, 16);
+        memset(toy[i].store, i + 1, 16);
+        memcpy(f[i].store, toy[i].store, 16);
     }
     cluster_map_first(&first, (const uint8_t[16]){0}, f, IOMS);
     for (int i = 0; i < IOMS; i++) two_blocks_format(w, toy[i].disk, &first);

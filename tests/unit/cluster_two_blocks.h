@@ -33,7 +33,7 @@ static uint64_t co_newest(struct disk *d, uint8_t *out, uint32_t *len, int *olde
 static err co_story_read(void *ctx, uint8_t *buf, uint32_t *len) {
     int older;
     co_newest(((struct two_blocks *)ctx)->d, buf, len, &older);
-    return OK;
+    return co_disk_flush(((struct two_blocks *)ctx)->d); // who wrote it may have died before it was
 }
 
 static err co_story_write(void *ctx, const uint8_t *buf, uint32_t len) {
@@ -51,13 +51,16 @@ static err co_story_write(void *ctx, const uint8_t *buf, uint32_t len) {
     return e == OK ? co_disk_flush(d) : e;
 }
 
-// What making a cluster does: the first block into the store.
-static void two_blocks_format(struct world *w, const char *disk, const struct cluster_map *first) {
+// What making a cluster does: the first block into the store; or, into one made later, one that knows addresses alone.
+static void two_blocks_put(struct world_disk *d, bool is_first, const struct cluster_map *map) {
     static uint8_t p[BLOCK_BYTES];
     struct slot_head h = {.seq = 1};
     memset(p, 0, sizeof p);
-    h.len = register_first_block(first, p + sizeof h);
+    h.len = is_first ? register_first_block(map, p + sizeof h) : register_hint_block(map, p + sizeof h);
     h.sum = crc32c(1, p + sizeof h, h.len);
     memcpy(p, &h, sizeof h);
-    world_disk_poke(world_disk_add(w, disk, KIB(64)), 0, p, sizeof p);
+    world_disk_poke(d, 0, p, sizeof p);
+}
+static void two_blocks_format(struct world *w, const char *disk, const struct cluster_map *first) {
+    two_blocks_put(world_disk_add(w, disk, KIB(64)), true, first);
 }

@@ -305,6 +305,9 @@ static void script_registers(struct bed *b) {
         assert_int_equal(len, 100 * i);
         assert_int_equal(v[len - 1], i);
     }
+    uint64_t flushes = world_disk_counts(raw(b)).flushes;
+    assert_int_equal(co_register_blocks_read(b->d, v, &len), OK);
+    assert_int_equal(world_disk_counts(raw(b)).flushes, flushes + 1); // who wrote it may have died before it was flushed
     struct register_block r[2];
     world_disk_peek(raw(b), 2 * BLOCK_BYTES, r, sizeof r);
     int newest = le64_get(r[1].generation) > le64_get(r[0].generation);
