@@ -53,6 +53,8 @@ void array_start(struct array *a);                       // every IOM that is of
 void array_power_cut(struct array *a);                   // all at one instant
 void array_kill(struct array *a);                        // likewise, the processes only: what the OS has is kept
 void array_iom_dies(struct sim_iom *i, bool power);      // one of them
+// Its store is lost: an empty one takes its place (replace.c), and then it may be started. It is off, and all others run, or will. false: not by then.
+bool array_replace(struct sim_iom *i, uint64_t deadline_ns);
 void array_ask_stop(struct array *a);                    // clean stop of all
 bool array_serving(const struct array *a);               // all of them
 bool array_serving_but(const struct array *a, const struct sim_iom *but);

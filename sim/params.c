@@ -56,6 +56,12 @@ static void hosts_decide(const struct run_options *o, struct run_params *p) {
     }
 }
 
+// In one array in three stores are lost for good. Not taken from the world's random numbers either.
+static void replaces_decide(const struct run_options *o, struct run_params *p) {
+    bool one_away = o->faults == RUN_FAULTS_AWAY || o->faults == RUN_FAULTS_ANY;
+    p->replaces = one_away && hash64(&o->seed, sizeof o->seed, 0x7265706c) % 3 == 0;
+}
+
 static void work_decide(struct world *w, struct run_params *p) {
     p->mxs = 1 + world_random_below(w, 2);
     p->writers = 2 + 2 * world_random_below(w, 3);
@@ -82,6 +88,7 @@ void params_decide(struct world *w, const struct run_options *o, struct run_para
     array_decide(w, o, p);
     devices_decide(o, p);
     hosts_decide(o, p);
+    replaces_decide(o, p);
     work_decide(w, p);
     faults_decide(w, o, p);
     for (enum run_param n = 0; n < PARAMS; n++)

@@ -36,6 +36,7 @@
     X(meta_kib,     1024,  65536,      4096,  "of the store's cache")                                                  \
     X(cache_kib,    1024,  65536,      8192,  "of the rows' cache")                                                    \
     X(credit_kib,   128,   65536,      4096,  "that each D may have at a P")                                           \
+    X(replaces,     0,     1,          0,     "the store of one that is away may be lost (away, any)")                 \
     X(age_ms,       1,     10000,      5,     "after which a write hardens by itself")
 
 #define RUN_PARAM_FIELD(name, least, most, plain, what) uint64_t name;

@@ -289,6 +289,16 @@ static bool one_round(struct run *r) {
     return run_while(r, "recovery of one", not_serving);
 }
 
+// Its store is lost as well: it comes back with an empty one.
+static bool is_replaced(struct run *r) {
+    char line[64];
+    snprintf(line, sizeof line, "%s: its store is replaced", r->victim->name);
+    tell(r, line);
+    if (array_replace(r->victim, world_now_ns(r->world) + LIMIT_NS)) return true;
+    tell_hang(r, "the replacement of a store");
+    return false;
+}
+
 static void victim_returns(struct run *r, bool dead) {
     tell(r, "it comes back");
     if (r->failure == FAIL_PAUSE) node_resume(r->victim->node);
@@ -354,6 +364,7 @@ static bool away_round(struct run *r) {
         if (world_random_below(w, 2) && !run_while(r, "recovery without one", others_not_serving)) return false;
         world_run_until(w, world_now_ns(w) + world_random_below(w, SEC(2)));
     }
+    if (r->p.replaces && dead && world_random_below(w, 2) && !is_replaced(r)) return false;
     victim_returns(r, dead);
     if (any && dead && world_random_below(w, 2) == 0 && !worse_as_it_returns(r)) return false;
     if (!dead) world_run_until(w, world_now_ns(w) + SEC(3)); // by then a stop that is on its way has come

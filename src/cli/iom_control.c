@@ -20,7 +20,7 @@ static bool id_parse(const char *text, const struct conf *c, uint8_t *id) {
 }
 
 // The cluster, the IOM, the lock; a negative descriptor: has said why not. Without `force` there is no --force.
-static int begin(const struct command *cmd, int argc, char **argv, struct conf *c, uint8_t *id, bool *force) {
+int iom_command_begin(const struct command *cmd, int argc, char **argv, struct conf *c, uint8_t *id, bool *force) {
     const char *dir = NULL, *which;
     const struct option_row options[] = {{"--dir", OPT_TEXT, &dir}, {force ? "--force" : NULL, OPT_FLAG, force}, {0}};
     if (!args_parse(cmd, argc, argv, options, &which, 1, 1)) return -EXIT_USAGE;
@@ -33,7 +33,7 @@ static int start_run(int argc, char **argv) {
     struct conf c;
     uint8_t id;
     struct started s;
-    int lock_fd = begin(&cmd_start_iom, argc, argv, &c, &id, NULL);
+    int lock_fd = iom_command_begin(&cmd_start_iom, argc, argv, &c, &id, NULL);
     if (lock_fd < 0) return -lock_fd;
     ioms_start(&c, 1u << id, now_ms() + START_LIMIT_MS, &s);
     int status = 0;
@@ -89,7 +89,7 @@ static int stop_run(int argc, char **argv) {
     struct conf c;
     uint8_t id;
     bool force = false;
-    int lock_fd = begin(&cmd_stop_iom, argc, argv, &c, &id, &force);
+    int lock_fd = iom_command_begin(&cmd_stop_iom, argc, argv, &c, &id, &force);
     if (lock_fd < 0) return -lock_fd;
     if (!force && iom_runs(&c, id) && !can_spare(&c, id)) {
         close(lock_fd);

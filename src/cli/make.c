@@ -16,7 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static void random_id(uint8_t id[16]) {
+void random_id(uint8_t id[16]) {
     ssize_t n = getrandom(id, 16, 0);
     ASSERT(n == 16);
 }
@@ -114,7 +114,7 @@ static bool journals_are_free(const struct conf *c) {
     return true;
 }
 
-static void journal_remove(const char *path) {
+void journal_remove(const char *path) {
     struct stat st;
     if (path[0] && stat(path, &st) == 0 && S_ISREG(st.st_mode)) unlink(path);
 }
@@ -140,7 +140,8 @@ static void first_map(struct making *m) {
     cluster_map_first(&m->first, m->c->cluster, ioms, m->c->ioms);
 }
 
-static err co_fill(struct disk *d, struct disk *journal, const struct making *m, uint8_t i) {
+static err co_fill(struct disk *d, struct disk *journal, void *arg, uint8_t i) {
+    const struct making *m = arg;
     uint8_t block[REGISTER_RECORD_BYTES_MAX];
     uint32_t len = register_first_block(&m->first, block);
     struct store_config sc = {.journal = journal};
@@ -162,11 +163,16 @@ static err journal_open(struct tool *t, const struct conf_iom *i, struct disk **
     return e;
 }
 
-static err co_make_store(struct tool *t, const struct making *m, uint8_t i, const char *path) {
-    const struct conf_iom *ci = &m->c->iom[i];
+err co_store_make(struct tool *t, const struct conf *c, uint8_t i, store_filler *co_filler, void *arg) {
+    const struct conf_iom *ci = &c->iom[i];
+    char path[PATH_MAX], folder[PATH_MAX];
+    conf_store_path(c, i, path);
+    path_make(folder, "%s", path);
+    *strrchr(folder, '/') = 0;
+    if (!dir_make(folder, 0700)) return ERR_IO;
+    unlink(path);
     struct disk_open_args a = {.path = path, .create = true, .size_bytes = ci->size_bytes};
     struct disk *d, *journal;
-    unlink(path); // of an earlier making that was interrupted; nothing was ever served from it
     err e = disk_open(t->e, &a, &d);
     if (e) {
         fail(1, "the store %s cannot be made: %s", path, t->error.text[0] ? t->error.text : err_text(e));
@@ -174,7 +180,7 @@ static err co_make_store(struct tool *t, const struct making *m, uint8_t i, cons
     }
     e = journal_open(t, ci, &journal);
     if (!e) {
-        e = co_fill(d, journal, m, i);
+        e = co_filler(d, journal, arg, i);
         if (e == ERR_TOOSMALL && journal)
             fail(1, "the journal's device %s is too small: it needs 1032K at least", ci->journal);
         else if (e)
@@ -187,14 +193,8 @@ static err co_make_store(struct tool *t, const struct making *m, uint8_t i, cons
 
 static void co_make_stores(struct tool *t) {
     struct making *m = t->arg;
-    for (uint8_t i = 0; i < m->c->ioms; i++) {
-        char path[PATH_MAX], folder[PATH_MAX];
-        conf_store_path(m->c, i, path);
-        path_make(folder, "%s", path);
-        *strrchr(folder, '/') = 0;
-        if (!dir_make(folder, 0700)) return;
-        if (co_make_store(t, m, i, path)) return;
-    }
+    for (uint8_t i = 0; i < m->c->ioms; i++)
+        if (co_store_make(t, m->c, i, co_fill, m)) return; // over what an interrupted making left: nothing was ever served from it
     m->ok = true;
 }
 

@@ -16,6 +16,9 @@ struct started {
 void ioms_start(const struct conf *c, uint32_t wanted_mask, uint64_t deadline_ms, struct started *s);
 void started_close(struct started *s);
 bool iom_runs(const struct conf *c, uint8_t id); // its process, on this machine
+// Of a command for one IOM, `ID [--dir DIR] [--force]`: the cluster, the IOM, the lock; a negative descriptor: has said why not, minus the exit status.
+// Without `force` there is no --force.
+int iom_command_begin(const struct command *cmd, int argc, char **argv, struct conf *c, uint8_t *id, bool *force);
 bool ioms_any_run(const struct conf *c);
 
 // Ends IOMs (those that run): SIGTERM, and SIGKILL after STOP_LIMIT_MS. The number that had to be killed; `ended`

@@ -6,6 +6,8 @@
 //   3  the segments of 1, and all of objects that were cut, ask for their versions: what was decided as they have it is theirs, all else is missing. Only then
 //      do the updates of 1 go
 //
+// A store that was replaced has missed everything, and says so by having no records (row_census.c); only what it has since counts.
+//
 // All of it flushed before this phase of recovery is over: only then may the proxy forget its records. A power cut in the midst: it begins again.
 // The stand-in is at rest and everything is settled, so neither versions nor records change meanwhile.
 #include "iom/iom_inside.h"
@@ -71,8 +73,10 @@ static err co_take_all(struct instance *x, iom_id proxy, bool objects) {
     return OK;
 }
 
-err co_catch_up(struct instance *x, iom_id proxy) {
-    err e = co_rows_unsettled(x->rows);
+err co_catch_up(struct instance *x, iom_id proxy, uint64_t epoch) {
+    err e = co_rows_blank_since(x->rows, epoch);
+    if (e != OK || (rows_blank(x->rows) && tree_records(x->i->store, TREE_LOCAL) == 0)) return e; // it asks about everything as it is
+    e = co_rows_unsettled(x->rows);
     if (e == OK) e = co_take_all(x, proxy, true);
     if (e == OK) e = co_take_all(x, proxy, false);
     if (e == OK) e = co_rows_recheck(x->rows);

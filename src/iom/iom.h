@@ -31,6 +31,9 @@ struct iom_start { struct env *env; const struct iom_config *config; struct iom 
 const struct cluster_map *iom_map(const struct iom *i); // the newest that it knows; NULL: none
 void iom_ask_stop(struct iom *i); // clean stop: others are told, all is hardened, checkpoint, ended(OK)
 
+// An empty store for IOM id->iom, whose old one is lost; `known` and c->incarnation as CONTROL_REPLACE answers. The IOM started on it returns and builds itself anew.
+MUST_USE err co_iom_replacement_make(struct disk *d, const struct store_ident *id, const struct store_config *c, const struct cluster_map *known);
+
 // Reply of MSG_STATUS
 struct wire_status {
     struct envelope env;
@@ -53,6 +56,12 @@ struct wire_status {
 #define WIRE_PROTECTED_STORE 1u
 #define WIRE_PROTECTED_JOURNAL 2u
 // Body of MSG_CONTROL
-enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3, CONTROL_SCRUB = 4 };
-struct req_control { struct envelope env; uint8_t op, reserved[7]; le64 rate; }; // rate: SCRUB, bytes a second; it is begun when answered
+enum control_op { CONTROL_STOP = 1, CONTROL_VERIFY = 2, CONTROL_SYNC = 3, CONTROL_SCRUB = 4, CONTROL_REPLACE = 5 };
+struct req_control {
+    struct envelope env;
+    uint8_t op, iom, reserved[6]; // iom, store: REPLACE
+    le64 rate;                    // SCRUB, bytes a second; it is begun when answered
+    uint8_t store[16];            // the id of its new store. ERR_BUSY: that IOM is not failed, or another is not whole. ERR_TIMEOUT, ERR_CONFLICT: to be asked again
+};
+struct rep_replace { struct envelope env; le64 incarnation; }; // for struct store_config; payload: the map (cluster_map_encode)
 struct rep_verify { struct envelope env; le64 rows, blocks, faults; }; // payload: sentences, one a line

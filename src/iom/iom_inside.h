@@ -68,11 +68,14 @@ MUST_USE err co_stand_in_up(struct iom *i, const struct cluster_map *m); // at t
 MUST_USE err co_stand_in_forget(struct iom *i);                   // what it has recorded; idempotent
 MUST_USE err co_stand_in_down(struct iom *i, bool harden);         // with the service; or when its IOM takes over
 
+// ---- replace.c
+MUST_USE err co_replace(struct iom *i, struct inbound *in, struct msg **reply); // CONTROL_REPLACE
+
 // ---- rebuild.c
 void rebuild_start(struct instance *x); // if there is something to build
 
 // ---- catch_up.c
-MUST_USE err co_catch_up(struct instance *x, iom_id proxy);       // records of what was missed, from the proxy's store
+MUST_USE err co_catch_up(struct instance *x, iom_id proxy, uint64_t epoch); // records of what was missed, from the proxy's store
 void co_missed_answer(struct instance *x, struct inbound *in);     // MSG_MISSED
 
 // ---- recovery.c

@@ -189,6 +189,12 @@ static void co_control(struct instance *x, struct inbound *in) {
     case CONTROL_SYNC:
         hub_reply(in, NULL, x->serving ? co_sync(x) : ERR_STOPPED);
         return;
+    case CONTROL_REPLACE: {
+        struct msg *reply = NULL;
+        err e = x->serving ? co_replace(x->i, in, &reply) : ERR_STOPPED;
+        hub_reply(in, reply, e);
+        return;
+    }
     case CONTROL_SCRUB:
         hub_reply(in, NULL, !x->serving ? ERR_STOPPED : !array_is_whole(x->i) ? ERR_BUSY : rows_scrub_start(x->rows, le64_get(r->rate)));
         return;
@@ -227,7 +233,7 @@ static void (*answer_of(uint16_t type))(struct instance *x, struct inbound *in) 
     case MSG_FSYNC: return co_fsync_answer;
     case MSG_DISCARD: return co_discard_answer;
     case MSG_ZERO: return co_zero_answer;
-    case MSG_RESOLVE: case MSG_VERIFY: case MSG_GATHER: case MSG_SEGMENTS: return co_rows_answer;
+    case MSG_RESOLVE: case MSG_VERIFY: case MSG_GATHER: case MSG_SEGMENTS: case MSG_CENSUS: return co_rows_answer;
     case MSG_MISSED: return co_missed_answer;
     case MSG_CONTROL: return co_control;
     default: return NULL;

@@ -1,4 +1,5 @@
 // The rebuild: an IOM that has returned serves at once, and builds what it missed beside that. When nothing is missing any more it counts as whole again.
+// A store that was replaced finds out first what that is (row_census.c).
 #include "iom/iom_inside.h"
 
 static void rebuild_task(void *arg) {
@@ -7,7 +8,8 @@ static void rebuild_task(void *arg) {
     uint64_t begun_ns = env_now_ns(i->env);
     struct rows_stats s;
     i->building_ns = begun_ns;
-    err e = co_rows_missing_count(x->rows);
+    err e = co_rows_census(x->rows, i->ident.array_ioms);
+    if (e == OK) e = co_rows_missing_count(x->rows);
     if (e == OK) e = co_rows_build(x->rows);
     rows_stats(x->rows, &s);
     if (e == OK) {

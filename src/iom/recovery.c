@@ -95,7 +95,7 @@ static err co_second(struct iom *i, const struct cluster_map *m, uint32_t phase)
     if (!back) return OK;
     bool self = back == &m->iom[i->own.self.n];
     if (phase == 0) return co_turn(i, m);
-    if (phase == 1) return self ? co_catch_up(&i->own, (iom_id){back->proxy}) : OK;
+    if (phase == 1) return self ? co_catch_up(&i->own, (iom_id){back->proxy}, m->epoch) : OK;
     if (phase == 2 && back->proxy == i->own.self.n) {
         err e = co_stand_in_forget(i);
         if (e != OK) return e;

@@ -62,7 +62,7 @@ static err co_resolve(struct rows *r, struct inbound *in, struct msg **reply) {
     if (in->m->body_len != sizeof *q || refmap_at(&map, q->map.b) != OK || !handle_valid(h)) return ERR_INVAL;
     struct object *o = row_object(r, h, &map);
     err e = co_row_object_load(o);
-    if (r->cfg.stand_in) o->truncates = MAX(o->truncates, le32_get(q->truncates)); // the other side has its record
+    if (rows_ask(r)) o->truncates = MAX(o->truncates, le32_get(q->truncates)); // the other side has its record
     if (e == OK) {
         bool data = q->op == RESOLVE_STATE || q->op == RESOLVE_TAKE || q->op == RESOLVE_HELD;
         if (data) e = co_as_data(r, o, q, in, reply);
@@ -80,6 +80,7 @@ static void co_answer(void *arg) {
     err e = ERR_STOPPED;
     if (!r->stopping && a->in->m->type == MSG_VERIFY) e = co_row_verify_answer(r, a->in, &reply);
     else if (!r->stopping && a->in->m->type == MSG_SEGMENTS) e = co_rows_segments(r, a->in, &reply);
+    else if (!r->stopping && a->in->m->type == MSG_CENSUS) e = co_row_census_answer(r, a->in, &reply);
     else if (!r->stopping && a->in->m->type == MSG_GATHER) e = co_row_gather_answer(r, a->in, &reply);
     else if (!r->stopping) e = co_resolve(r, a->in, &reply);
     hub_reply(a->in, reply, e);

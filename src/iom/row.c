@@ -128,6 +128,10 @@ void row_object_unpin(struct object *o) {
     if (++r->idle_count <= IDLE_OBJECTS_MAX) return;
     struct object *oldest = LIST_ENTRY(r->idle_objects.next, struct object, idle);
     list_remove(&oldest->idle);
+    if (oldest->gone && r->blank) { // a census under way must not meet it for a living one
+        list_push_back(&r->idle_objects, &oldest->idle);
+        return;
+    }
     r->idle_count--;
     object_free(oldest);
 }
@@ -147,6 +151,7 @@ err co_row_object_load(struct object *o) {
         o->truncates = MAX(o->truncates, count);
         o->gone = o->gone || (le32_get(v.flags) & ROW_CNODE2_GONE);
         o->asks = o->asks || (le32_get(v.flags) & ROW_CNODE2_ASKS);
+        o->anew = o->anew || (le32_get(v.flags) & ROW_CNODE2_ANEW);
     }
     o->loaded = true;
     return OK;
@@ -386,6 +391,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
     r->env = e;
     r->store = s;
     r->tree = c && c->stand_in ? TREE_STAND_IN : TREE_LOCAL;
+    row_blank_of_store(r);
     r->self = self;
     r->beside = (iom_id){NO_IOM};
     r->port = *port;

@@ -74,6 +74,11 @@ MUST_USE err co_rows_doubts(struct rows *r);
 MUST_USE err co_rows_unsettled(struct rows *r); // its own updates were decided without it: remembers their segments
 MUST_USE err co_rows_missed(struct rows *r, const struct key *k, const void *val, uint32_t len); // a CNODE2 or CHUNK of the stand-in; ERR_FORMAT
 MUST_USE err co_rows_recheck(struct rows *r);   // the segments remembered; then its own updates, and what it held, go
+// ---- a store that was replaced (row_census.c, replace.c)
+MUST_USE err co_rows_blank_make(struct store *s);      // marks a store that was just made. Not synced
+bool rows_blank(const struct rows *r);                 // it does not know yet what it lacks
+MUST_USE err co_rows_blank_since(struct rows *r, uint64_t epoch); // it comes in this one. Durable on return; once is enough
+MUST_USE err co_rows_census(struct rows *r, uint8_t ioms); // beside service, all others being there: afterwards a record tells all that is missing; durable
 // ---- building what is missing (row_missing.c)
 MUST_USE err co_rows_missing_count(struct rows *r);    // of the records: for progress, before building
 MUST_USE err co_rows_build(struct rows *r);            // all of it, beside service; what is not to be had is told and left

@@ -127,6 +127,7 @@ static err co_discard(struct object *o, uint64_t from_seg, uint32_t truncates, b
     if (gone) from_seg = 0;
     o->gone = gone || o->gone;
     o->truncates = MAX(o->truncates, truncates);
+    o->anew = o->anew || (o->r->blank_since && from_seg == 0);
     o->durable_end = o->end_wanted = 0;
     o->cut_open = !gone && from_seg > 0; // until the zeroing that follows (name_truncate.c)
     row_cut_add(o, truncates, from_seg);
@@ -184,7 +185,7 @@ static err co_zero_in_memory(struct object *o, uint64_t off, uint64_t len, uint6
     return e;
 }
 
-// A stand-in does not know what there is.
+// Who asks does not know what there is.
 static err co_zero_all(struct object *o, uint64_t off, uint64_t len, uint64_t first_seg, uint64_t last_seg, struct waitlist *w) {
     err e = OK;
     for (uint64_t n = first_seg; n <= last_seg && e == OK; n++) e = co_row_zero(o, n, off, len, w);
@@ -210,7 +211,7 @@ static err co_zero(struct object *o, uint64_t off, uint64_t len, uint32_t trunca
     struct waitlist w = {0};
     uint32_t per_chunk = geo_segs_per_chunk(&o->map);
     uint64_t first = geo_locate(&o->map, off).stripe * per_chunk, last = (geo_locate(&o->map, off + len - 1).stripe + 1) * per_chunk - 1;
-    e = o->r->cfg.stand_in ? co_zero_all(o, off, len, first, last, &w) : co_zero_in_memory(o, off, len, first, last, &w);
+    e = rows_ask(o->r) || row_lost_with_store(o) ? co_zero_all(o, off, len, first, last, &w) : co_zero_in_memory(o, off, len, first, last, &w);
     if (e == OK) e = co_zero_in_tree(o, off, len, first, last, &w);
     if (e != OK) { // the cut stays open, and what is dirty beyond it waits for its end: not for us, who are to be asked again
         row_wait_drop(o->r, &w);

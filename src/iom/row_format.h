@@ -58,6 +58,7 @@ static_assert(sizeof(struct row_update) + 16 * 10 + ROW_PARTS_MAX * 8 <= RECORD_
 
 #define ROW_CNODE2_GONE 1u // of a stand-in: the object was deleted
 #define ROW_CNODE2_ASKS 2u // it was cut while this IOM was away, and its segments have not all been asked for
+#define ROW_CNODE2_ANEW 4u // without protection, in a replaced store: it was emptied since
 struct row_cnode2 { struct wire_map map; le32 truncates; le32 flags; };
 static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
 
@@ -145,6 +146,14 @@ struct resolve_decided { struct envelope env; le32 truncates, reserved; le64 ver
 // D (or who stands in for it) -> P: the settled blocks of member k, put together from the others of their rows (row_gather.c). In the payload: `rows`.
 struct req_gather { struct envelope env; struct wire_handle handle; struct wire_map map; le64 seg; le32 truncates; le16 rows; uint8_t k, reserved; };
 struct rep_gather { struct envelope env; le16 rows, lost; le32 reserved; le64 version[SEG_BLOCKS_MAX]; }; // version: of k, as the settled parity includes it
+
+// MSG_CENSUS: segments of which the asking IOM has a part and that have a CHUNK here, `from` one of them on; D's answer for P and P for D's (row_census.c).
+// Payload: row_census_seg, CENSUS_MAX at most.
+struct req_census { struct envelope env; uint8_t from[KEY_BYTES], reserved[7]; };
+struct rep_census { struct envelope env; uint8_t next[KEY_BYTES], more, reserved[6]; };
+struct row_census_seg { struct wire_handle handle; struct wire_map map; le64 seg; le32 truncates, reserved; };
+static_assert(sizeof(struct row_census_seg) == 56, "row_census_seg");
+#define CENSUS_MAX 1024u
 
 // MSG_SEGMENTS: numbers of the segments of an object that have a CHUNK, from one on; payload: le64 each, SEGMENTS_MAX at most
 struct req_segments { struct envelope env; struct wire_handle handle; le64 from; };

@@ -4,6 +4,8 @@
 //   stand-in      none: nothing is known of it     its version is known, its place is ROW_AT_MISSING
 //                 (ask the others)
 //   returned      always, catch_up.c puts one      likewise
+//   replaced      none: nothing is known of it,    likewise
+//                 until a census (row_census.c)
 //
 // So a missing block is one with a version and no place: it reads like a bad one, and like a bad one it is put together from its row and then has a place.
 // Versions count on without a gap, so no rule of the update protocol knows of it. A segment without a record asks for its versions:
@@ -16,7 +18,12 @@
 
 #define AGAIN_NS MSEC(2)
 
-bool row_asks(const struct seg *s) { return s->r->cfg.stand_in; }
+bool row_lost_with_store(const struct object *o) {
+    const struct rows *r = o->r;
+    return !r->cfg.stand_in && r->blank_since && !geo_has_parity(&o->map) && !o->anew && (int32_t)(o->h.generation - r->blank_since) < 0;
+}
+
+bool row_asks(const struct seg *s) { return geo_has_parity(&s->o->map) ? rows_ask(s->r) : s->r->cfg.stand_in || row_lost_with_store(s->o); }
 
 row_mask row_missing(const struct spot *spot, row_mask rows) {
     row_mask missing = 0;
@@ -44,10 +51,19 @@ static bool before_cut(struct seg *s, uint32_t truncates) {
     return false;
 }
 
+#define LOST_VERSION 2u // of what was in a store that was replaced: the first there is
+
+// At a stand-in the store may yet come back; after a replacement it is lost for good, and reads say so.
+static err lost_versions(const struct dseg *d, uint64_t *out) {
+    if (!row_lost_with_store(d->s.o)) return d->s.r->cfg.stand_in ? ERR_IO : OK;
+    for (unsigned b = 0; b < d->s.blocks; b++) out[b] = LOST_VERSION;
+    return OK;
+}
+
 static err co_versions_data(struct dseg *d, uint64_t *out, bool *again) {
     struct req_resolve q = {.op = RESOLVE_VERSIONS, .k = d->k};
     struct msg *m;
-    if (!row_has_parity(d)) return ERR_IO; // nobody else has it
+    if (!row_has_parity(d)) return lost_versions(d, out); // nobody else has it
     err e = co_ask(&d->s, d->p, &q, sizeof(struct resolve_decided), &m);
     if (e != OK) return e;
     const struct resolve_decided *x = (const void *)m->body;
@@ -109,8 +125,10 @@ static row_mask adopt(struct seg *s, const uint64_t *versions, struct batch *b) 
 static uint64_t *versions_new(struct seg *s) { return mem_alloc(s->r->env->mem, sizeof(uint64_t) * columns(s) * s->blocks); }
 
 err co_row_ask_versions(struct seg *s) {
+    err e = co_row_object_load(s->o);
+    if (e != OK) return e;
     uint64_t *v = versions_new(s);
-    err e = co_versions(s, v);
+    e = co_versions(s, v);
     if (e == OK && !s->loaded && !s->dead) adopt(s, v, NULL);
     mem_free(s->r->env->mem, v);
     return e;

@@ -180,7 +180,7 @@ void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t
 // ---- CNODE2, blocks -------------------------------------------------------------------------------------------------
 
 static void batch_cnode2(struct batch *b, const struct object *o, uint32_t truncates, bool gone) {
-    struct row_cnode2 v = {.truncates = le32_of(truncates), .flags = le32_of((gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0))};
+    struct row_cnode2 v = {.truncates = le32_of(truncates), .flags = le32_of((gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0) | (o->anew ? ROW_CNODE2_ANEW : 0))};
     refmap_put(v.map.b, &o->map);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
     batch_put(b, o->r->tree, &k, &v, sizeof v);
@@ -196,12 +196,15 @@ void row_batch_stored(struct batch *b, struct seg *s) {
 }
 
 err co_row_stored(struct seg *s) {
-    struct object *o = s->o;
     uint32_t put = s->storing;
     s->storing = 0;
-    if (!put || o->gone) return OK;
-    if (put == o->swept + 1) o->stored = true;
-    if (put == o->swept + 1 || !o->stored) return OK;
+    return put ? co_row_cnode2_stored(s->o, put - 1) : OK;
+}
+
+err co_row_cnode2_stored(struct object *o, uint32_t put) {
+    if (o->gone) return OK;
+    if (put == o->swept) o->stored = true;
+    if (put == o->swept || !o->stored) return OK;
     struct batch *b = batch_new(o->r->store); // a discard's was put first, and an older one lies over it now
     lsn at;
     row_batch_cnode2(b, o);

@@ -34,6 +34,7 @@ struct object {
     bool stored;        // CNODE2 is in the tree, with `swept`
     bool gone;          // deleted: nothing is taken for it any more
     bool asks;          // it was cut while this IOM was away, and its segments have not all been asked for (row_missing.c)
+    bool anew;          // without protection, in a replaced store: it was emptied since (row_census.c)
     bool sweeping;      // records of segments >= sweep_from are being deleted, for a discard that CNODE2 does not tell before all of them are gone
     bool cut_open;      // discarded from, not zeroed yet: what is dirty may reach beyond the cut, and its end is not to be asked for
     bool asking_end;    // a task asks the starter for a durable end
@@ -182,6 +183,9 @@ struct rows {
     uint32_t tasks, inside;      // own tasks; calls within (both awaited by co_rows_stop)
     struct list recheck;         // of the return (row_missing.c)
     uint64_t missing_total, missing_done; // blocks (row_build.c)
+    bool blank;                  // the store was replaced, and does not know yet what it lacks (row_census.c)
+    uint32_t blank_since;        // low half of the epoch in which the replaced store came; 0: it is the first
+    uint64_t counted;            // segments looked at by the census under way
     bool stopping, hurry;        // hurry: freeze all that is dirty
     err broken;                  // the store failed: nothing is promised any more
     struct rows_stats stats;
@@ -253,10 +257,13 @@ void row_batch_cnode2_swept(struct batch *b, struct object *o, uint32_t truncate
 // The first as part of a round, as long as it is not known to be in the tree; that is after the commit, for a batch that waits may be overtaken by one without it.
 void row_batch_stored(struct batch *b, struct seg *s);
 MUST_USE err co_row_stored(struct seg *s); // that batch is committed
+MUST_USE err co_row_cnode2_stored(struct object *o, uint32_t put); // a batch with CNODE2 telling `put` is committed
 void row_batch_free(struct batch *b, const struct spot *spot, row_mask rows); // neighbours as one
 
 // row_missing.c
 bool row_asks(const struct seg *s);                          // no record does not mean that nothing was ever written
+static inline bool rows_ask(const struct rows *r) { return r->cfg.stand_in || r->blank; } // likewise, of all that is protected
+bool row_lost_with_store(const struct object *o);            // without protection: what has no record here was in the store that was replaced, if anywhere
 struct seg *row_seg_of(struct object *o, uint64_t n); // this IOM's part of it, pinned; NULL: it has none
 row_mask row_missing(const struct spot *spot, row_mask rows); // of these
 void row_recheck_forget(struct rows *r);
@@ -314,6 +321,10 @@ void row_acc_free(struct rows *r, struct acc **a);
 void row_p_idle(struct pseg *p);   // settled: the next version, if freezes wait
 
 void row_p_release(struct pseg *p); // a hold less: a version that has waited for that begins
+
+// row_census.c
+void row_blank_of_store(struct rows *r); // reads whether it is
+MUST_USE err co_row_census_answer(struct rows *r, struct inbound *in, struct msg **reply);
 
 // row_gather.c
 struct gathered {

@@ -55,7 +55,7 @@ err co_row_verify_answer(struct rows *r, struct inbound *in, struct msg **reply)
     struct object *o;
     if (in->m->body_len != sizeof *q) return ERR_INVAL;
     err e = co_resolve_object(r, handle_at(q->handle.b), &o);
-    if (e == ERR_FORMAT) return r->cfg.stand_in ? ERR_NODATA : ERR_NOENT; // nothing of this object was ever settled here
+    if (e == ERR_FORMAT) return rows_ask(r) ? ERR_NODATA : ERR_NOENT; // nothing of this object was ever settled here
     if (e != OK) return e;
     struct dseg *d = resolve_dseg(r, o, le64_get(q->seg));
     if (d && q->mend) {

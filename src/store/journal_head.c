@@ -132,7 +132,7 @@ err co_jhead_format(struct disk *journal, const struct super_block *sb) {
     memset(buf->data, 0, JHEAD_BLOCKS * BLOCK_BYTES);
     err e = co_disk_write(journal, 0, buf->data, JHEAD_BLOCKS * BLOCK_BYTES);
     if (e == OK) e = co_disk_flush(journal);
-    if (e == OK) e = co_jhead_write(journal, sb, 0);
+    if (e == OK) e = co_jhead_write(journal, sb, le64_get(sb->incarnation));
     if (e == OK) e = co_disk_flush(journal); // the second copy too
     buf_unref(buf);
     return e;

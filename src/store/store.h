@@ -47,6 +47,7 @@ struct store_ident {
 struct store_config {      // 0 = default
     uint64_t journal_bytes; // at format: default 64 MiB, at most 1/8 of the store, at least 1 MiB
     uint64_t cache_bytes;   // tree pages, clean and dirty: default 64 MiB, at least 1 MiB
+    uint64_t incarnation;   // at format: below that of the first opening; that of a store that replaces another is above all of that one's
     struct disk *journal;   // the journal's own device, the caller's: open as long as the store is; NULL: the journal lies in the store
 };
 #define STORE_BYTES_MIN MIB(16)

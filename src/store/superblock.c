@@ -208,6 +208,7 @@ err co_store_format(struct disk *d, const struct store_ident *id, const struct s
     struct super_block sb;
     struct disk *journal = c ? c->journal : NULL;
     super_make(&sb, id, bytes / BLOCK_BYTES, ring_blocks, journal);
+    sb.incarnation = le64_of(c ? c->incarnation : 0);
     struct buf *buf = buf_new(d->env->mem, 64 * BLOCK_BYTES);
     err e = co_format_write(d, journal, &sb, buf);
     buf_unref(buf);
