@@ -145,9 +145,9 @@ err co_row_object_load(struct object *o) {
     if (e != OK && e != ERR_NOENT) return e;
     if (o->loaded) return OK; // another was quicker
     if (e == OK && len == sizeof v) {
-        uint32_t count = le32_get(v.truncates);
-        o->stored = count >= o->swept;
-        o->swept = MAX(o->swept, count);
+        uint32_t count = le32_get(v.truncates), swept = le32_get(v.flags) & ROW_CNODE2_HEARD ? 0 : count;
+        o->stored = swept >= o->swept;
+        o->swept = MAX(o->swept, swept);
         o->truncates = MAX(o->truncates, count);
         o->gone = o->gone || (le32_get(v.flags) & ROW_CNODE2_GONE);
         o->asks = o->asks || (le32_get(v.flags) & ROW_CNODE2_ASKS);

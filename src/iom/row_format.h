@@ -59,6 +59,7 @@ static_assert(sizeof(struct row_update) + 16 * 10 + ROW_PARTS_MAX * 8 <= RECORD_
 #define ROW_CNODE2_GONE 1u // of a stand-in: the object was deleted
 #define ROW_CNODE2_ASKS 2u // it was cut while this IOM was away, and its segments have not all been asked for
 #define ROW_CNODE2_ANEW 4u // without protection, in a replaced store: it was emptied since
+#define ROW_CNODE2_HEARD 8u // of who asks: no discard was done here; `truncates` is what others told
 struct row_cnode2 { struct wire_map map; le32 truncates; le32 flags; };
 static_assert(sizeof(struct row_cnode2) == 32, "row_cnode2");
 

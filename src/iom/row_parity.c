@@ -82,6 +82,7 @@ static err delta_take(struct rows *r, const struct row_delta *b, struct slice de
     if (!delta.len_bytes || off >= seg_bytes || delta.len_bytes > seg_bytes - off) return ERR_INVAL;
     struct object *o = row_object(r, h, &map);
     err e = ERR_TRUNCATED;
+    if (r->blank_since && !o->stored) o->truncates = MAX(o->truncates, count); // cuts from before the store was replaced: nobody tells of them any more
     if (!row_cut(o, count, seg)) {
         struct pseg *p = row_pseg(o, seg);
         e = p->s.dead ? ERR_TRUNCATED : accumulate(p, b->k, le64_get(b->version), le64_get(b->end), off, delta);

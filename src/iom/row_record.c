@@ -180,7 +180,9 @@ void row_batch_update(struct rows *r, struct batch *b, struct handle h, uint64_t
 // ---- CNODE2, blocks -------------------------------------------------------------------------------------------------
 
 static void batch_cnode2(struct batch *b, const struct object *o, uint32_t truncates, bool gone) {
-    struct row_cnode2 v = {.truncates = le32_of(truncates), .flags = le32_of((gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0) | (o->anew ? ROW_CNODE2_ANEW : 0))};
+    bool heard = !truncates && o->truncates;
+    uint32_t flags = (gone ? ROW_CNODE2_GONE : 0) | (o->asks ? ROW_CNODE2_ASKS : 0) | (o->anew ? ROW_CNODE2_ANEW : 0) | (heard ? ROW_CNODE2_HEARD : 0);
+    struct row_cnode2 v = {.truncates = le32_of(heard ? o->truncates : truncates), .flags = le32_of(flags)};
     refmap_put(v.map.b, &o->map);
     struct key k = row_key(KIND_CNODE2, o->h, 0);
     batch_put(b, o->r->tree, &k, &v, sizeof v);
