@@ -54,11 +54,22 @@ static err co_ask_one(struct tool *t, struct replacement *r, uint8_t at) {
     return e;
 }
 
+// Another that is not whole: one that is away rather than one that only waits for it.
+static uint8_t in_the_way(const struct replacement *r) {
+    uint8_t found = NO_IOM;
+    for (uint8_t i = 0; i < r->conf->ioms; i++) {
+        enum iom_shown s = r->shown.iom[i];
+        if (i == r->id || s == SHOWN_UP) continue;
+        if (found == NO_IOM || s == SHOWN_FAILED || (s == SHOWN_STOPPED && r->shown.iom[found] != SHOWN_FAILED)) found = i;
+    }
+    return found;
+}
+
 static bool tell_why_not(const struct replacement *r, err last) {
-    for (uint8_t i = 0; i < r->conf->ioms; i++)
-        if (i != r->id && r->shown.iom[i] != SHOWN_UP)
-            return fail(0, "IOM %u cannot be replaced now: IOM %u is %s, and all others are needed for what it had; see: mendfs status", r->id, i,
-                        iom_shown_name(r->shown.iom[i]));
+    uint8_t i = in_the_way(r);
+    if (i != NO_IOM)
+        return fail(0, "IOM %u cannot be replaced now: IOM %u is %s, and all others are needed for what it had; see: mendfs status", r->id, i,
+                    iom_shown_name(r->shown.iom[i]));
     return fail(0, "IOM %u cannot be replaced: the others have not agreed within %u s that it is gone (%s); see: mendfs status", r->id,
                 AGREE_LIMIT_MS / 1000, err_text(last));
 }
