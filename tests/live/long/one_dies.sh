@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # One IOM after the other goes and comes back, ROUNDS times (50), under the mixed load of one_dies.sh, in all WAYS: killed, killed again while it rebuilds, hung, stopped
-# cleanly, started again at once, dead over a stop of everything. No client sees an error or a wrong byte, and `check` is clean after each. It goes on with the next round
-# where it stopped (build/test-long/next-one_dies), and ends early, well, after MINUTES (35).
+# cleanly, started again at once, dead over a stop of everything, its store lost and replaced, killed again while that is filled.
+# No client sees an error or a wrong byte, and `check` is clean after each. It goes on with the next round where it stopped (build/test-long/next-one_dies), and ends early,
+# well, after MINUTES (35).
 # Used by one_hangs.sh too, with ways of its own.
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../one_away.bash"
 live_begin
 ROUNDS=${ROUNDS:-50} MINUTES=${MINUTES:-35}
-read -ra ways <<<"${WAYS:-killed killed_again hung stopped at_once dead_over_stop}"
+read -ra ways <<<"${WAYS:-killed killed_again hung stopped at_once dead_over_stop replaced replaced_again}"
 rounds_begin
 waits_a_while() { sleep "$((RANDOM % $1)).$((RANDOM % 10))"; }
 hangs() { # $pid hangs until its stand-in has served for a while
@@ -71,6 +72,18 @@ for ((round = first; round < first + ROUNDS && SECONDS < MINUTES * 60; round++))
         check_is_clean "of the stores in round $round"
         live_up >/dev/null
         load_begin
+        ;;
+    replaced | replaced_again) # its store is lost
+        kill -KILL "$pid" && live_wait 15 stands_in $i
+        rm "$DIR/iom-$i/store"
+        load_moves 20 && waits_a_while 4
+        mendfs replace-iom $i --dir "$DIR" >/dev/null
+        if [ $way = replaced_again ]; then # killed while its new one is filled
+            waits_a_while 1
+            kill -KILL "$(live_iom $i pid)" && live_wait 15 stands_in $i
+            load_moves 20
+            start $i
+        fi
         ;;
     *) fail "there is no way $way" ;;
     esac
