@@ -8,7 +8,7 @@
 static void is_found(void **state) {
     for (uint64_t seed = 1000; seed < 1000 + 400; seed++) {
         const char *fault = story_run(seed, (uint8_t)(2 + seed % 5), true, SEC(4));
-        if (!fault) continue;
+        if (!fault || strstr(fault, "no progress")) continue; // that comes of voters that nobody can ask; what is wanted is a fork
         print_message("seed %llu: %s\n", (unsigned long long)seed, fault);
         return;
     }
