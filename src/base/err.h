@@ -52,7 +52,7 @@ enum err_class {
     X(ERR_JOURNAL, CORRUPT, EIO, 5, "the journal does not go with the store")         \
     X(ERR_LOCKED, CALLER, EBUSY, 5, "the store is in use by another process")         \
     X(ERR_TOOSMALL, CALLER, ENOSPC, 28, "the store is too small")                     \
-    X(ERR_MEMBER_REPLACED, CORRUPT, EIO, 5, "another store has its place in the array")
+    X(ERR_MEMBER_REPLACED, CALLER, EIO, 5, "another store has its place in the array")
 
 #define ERR_ENUM(name, class, no, nfs, text) name,
 typedef enum err { ERR_TABLE(ERR_ENUM) ERR_COUNT } err;

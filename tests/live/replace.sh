@@ -53,7 +53,7 @@ live_wait 10 stands_in 1
 mv "$DIR/iom-1/store" "$TMP/new"
 mv "$TMP/old" "$DIR/iom-1/store"
 mendfs start-iom 1 --dir "$DIR" || true # it runs until it hears of the map
-refused() { grep -q "another store has taken its place" "$DIR/log/iom-1" && [ -z "$(live_iom 1 pid)" ]; }
+refused() { grep -q "another store was put in its place" "$DIR/log/iom-1" && [ -z "$(live_iom 1 pid)" ]; }
 live_wait 20 refused
 live_iom_is 1 failed || fail "IOM 1 is $(live_iom 1 state) with its old store"
 expect_same "$TMP/random" "$MNT/random" "a file, while an old store was offered"
