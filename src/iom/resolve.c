@@ -26,7 +26,7 @@
 // at most the one; a row that was kept has no UPDATE at P.
 #include "iom/resolve.h"
 
-#define WORKERS 16u
+#define WORKERS 64u // of some 200 KiB at most each, here and at those that are asked; flushes are shared
 
 uint8_t *resolve_row(const struct contents *c, unsigned b) {
     return c->buf->data + row_count(c->rows & ((1u << b) - 1)) * BLOCK_BYTES;
@@ -152,12 +152,13 @@ static row_mask included(const struct update *u, const struct resolve_decided *x
 // What P includes is completed; with `last`, the rest is dropped. Without protection what is on disk is completed, at last.
 static err co_finish(struct dseg *d, enum resolve_op op, bool last) {
     struct rows *r = d->s.r;
-    struct resolve_decided x;
+    struct resolve_decided x = {0};
     struct update u;
     row_mask settled;
     err e = OK;
     if (row_has_parity(d)) e = co_ask_p(d, op, &x); // before the lock: P asks us in turn
     if (e != OK) return e;
+    d->decided = op == RESOLVE_SETTLED && x.decided;
     co_lock(r->env, &d->s.lock, "resolve: segment");
     e = co_row_seg_load(&d->s);
     if (e == OK) e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
@@ -184,72 +185,66 @@ static err co_with_dseg(struct rows *r, const struct todo *t, err (*co_fn)(struc
 static err co_settled_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) ? co_finish(d, RESOLVE_SETTLED, false) : OK; }
 // model: R_SETTLED
 static err co_settled_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_settled_fn) : OK; }
-static err co_complete_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) ? co_finish(d, RESOLVE_DECIDE, false) : OK; }
+static err co_complete_fn(struct dseg *d, const struct todo *t) { return row_has_parity(d) && !d->decided ? co_finish(d, RESOLVE_DECIDE, false) : OK; }
 // model: R_COMPLETE
 static err co_complete_own(struct rows *r, const struct todo *t) { return is_first_of_data(t) ? co_with_dseg(r, t, co_complete_fn) : OK; }
 
 // ---- phase 2 --------------------------------------------------------------------------------------------------------
 
-// *bad: rows of it that are not on disk here.
-static err co_send_held(struct rows *r, const struct todo *t, struct object *o, row_mask *bad) {
-    uint8_t k = (t->number >> ROW_KEY_HELD_K_SHIFT) & 15;
-    uint64_t seg = t->number & ROW_KEY_SEG;
-    row_mask good;
-    struct msg *reply = NULL;
-    err e = co_resolve_good(r, &t->u, &good);
-    *bad = t->u.rows & (row_mask)~good;
-    if (e != OK || !good) return e;
-    struct contents c = {buf_new(r->env->mem, row_count(good) * BLOCK_BYTES), good};
-    struct block_io io[ROWS_MAX];
-    uint32_t n = 0;
-    ROW_FOR(good, b) io[n++] = (struct block_io){{t->u.spot[b].at}, resolve_row(&c, b), t->u.spot[b].crc};
-    e = co_store_read_blocks(r->store, io, n, NULL);
-    struct req_resolve q = {.op = RESOLVE_HELD, .k = k, .rows = le16_of(good), .seg = le64_of(seg), .version = le64_of(t->u.version), .end = le64_of(t->u.end)};
-    if (e == OK) e = co_resolve_call(r, resolve_member(o, seg, k), o, &q, &c, &reply);
-    msg_free(reply);
-    buf_unref(c.buf);
-    return e;
-}
+static uint8_t held_k(const struct todo *t) { return (t->number >> ROW_KEY_HELD_K_SHIFT) & 15; }
+static uint64_t held_seg(const struct todo *t) { return t->number & ROW_KEY_SEG; }
 
-// Of `rows` those that D has neither settled nor on disk at that version.
-static err co_lacking(struct rows *r, const struct todo *t, struct object *o, row_mask rows, row_mask *lacking) {
-    uint8_t k = (t->number >> ROW_KEY_HELD_K_SHIFT) & 15;
-    uint64_t seg = t->number & ROW_KEY_SEG;
-    struct req_resolve q = {.op = RESOLVE_STATE, .k = k, .seg = le64_of(seg)};
+// Of `rows` those that D has neither settled nor on disk at that version. A D that was stopped like us has them all.
+static err co_lacking(struct rows *r, const struct todo *t, struct object *o, row_mask *lacking) {
+    struct req_resolve q = {.op = RESOLVE_STATE, .k = held_k(t), .seg = le64_of(held_seg(t))};
     struct resolve_state st;
     struct msg *reply;
-    err e = co_resolve_call(r, resolve_member(o, seg, k), o, &q, NULL, &reply);
+    err e = co_resolve_call(r, resolve_member(o, held_seg(t), held_k(t)), o, &q, NULL, &reply);
     if (e != OK) return e;
     if (reply->body_len == sizeof st) memcpy(&st, reply->body, sizeof st);
     else e = ERR_FORMAT;
     msg_free(reply);
     if (e != OK) return e;
     row_mask good = le64_get(st.update_version) >= t->u.version ? le16_get(st.good_rows) : 0;
-    *lacking = rows & (row_mask)~good;
-    ROW_FOR(rows, b) if (le64_get(st.version[b]) >= t->u.version) *lacking &= (row_mask)~(1u << b);
+    *lacking = t->u.rows & (row_mask)~good;
+    ROW_FOR(*lacking, b) if (le64_get(st.version[b]) >= t->u.version) *lacking &= (row_mask)~(1u << b);
     return OK;
+}
+
+// Those of `rows` that are on disk here. *bad: the others.
+static err co_send_held(struct rows *r, const struct todo *t, struct object *o, row_mask rows, row_mask *bad) {
+    struct contents c = {buf_new(r->env->mem, row_count(rows) * BLOCK_BYTES), 0};
+    struct buf *packed = buf_new(r->env->mem, row_count(rows) * BLOCK_BYTES);
+    struct msg *reply = NULL;
+    uint32_t n = 0, i = 0;
+    *bad = 0;
+    err e = co_resolve_read(r, t->u.spot, rows, packed->data, bad);
+    c.rows = rows & (row_mask)~*bad;
+    ROW_FOR(rows, b) {
+        const uint8_t *from = packed->data + i++ * BLOCK_BYTES;
+        if (c.rows >> b & 1) memcpy(c.buf->data + n++ * BLOCK_BYTES, from, BLOCK_BYTES);
+    }
+    struct req_resolve q = {.op = RESOLVE_HELD, .k = held_k(t), .rows = le16_of(c.rows), .seg = le64_of(held_seg(t)), .version = le64_of(t->u.version),
+                            .end = le64_of(t->u.end)};
+    if (e == OK && c.rows) e = co_resolve_call(r, resolve_member(o, held_seg(t), held_k(t)), o, &q, &c, &reply);
+    msg_free(reply);
+    buf_unref(packed);
+    buf_unref(c.buf);
+    return e;
 }
 
 // Rows that were held frozen and are lost here and at D: what was held open over them has lost its base.
-static err co_trim_open(struct rows *r, const struct todo *t, struct object *o, row_mask bad, struct batch *batch) {
+static err co_trim(struct rows *r, const struct todo *t, row_mask lost) {
     struct update open;
-    row_mask lost = 0;
     uint64_t number = t->number | ROW_KEY_HELD_OPEN;
     struct key k = row_key(KIND_UPDATE, t->h, number);
     err e = co_row_update_get(r, t->h, number, &open);
-    if (e == OK) e = co_lacking(r, t, o, bad & open.rows, &lost);
-    if (e != OK || !lost) return e == ERR_NOENT ? OK : e;
-    row_batch_free(batch, open.spot, lost);
+    if (e != OK || !(lost & open.rows)) return e == ERR_NOENT ? OK : e;
+    struct batch *batch = batch_new(r->store);
+    row_batch_free(batch, open.spot, lost & open.rows);
     open.rows &= (row_mask)~lost;
     if (open.rows) row_batch_update(r, batch, t->h, number, &open);
     else batch_del(batch, r->tree, &k);
-    return OK;
-}
-
-static err co_trim(struct rows *r, const struct todo *t, struct object *o, row_mask bad) {
-    struct batch *batch = batch_new(r->store);
-    err e = co_trim_open(r, t, o, bad, batch);
-    if (e != OK || batch_empty(batch)) return batch_drop(batch), e;
     batch_urgent(batch);
     lsn at;
     return co_batch_commit(batch, &at);
@@ -257,29 +252,18 @@ static err co_trim(struct rows *r, const struct todo *t, struct object *o, row_m
 
 static err co_held_one(struct rows *r, const struct todo *t) {
     struct object *o;
-    row_mask bad = 0;
+    row_mask lacking = 0, lost = 0;
     err e = co_resolve_object(r, t->h, &o);
     if (e != OK) return e;
-    e = co_send_held(r, t, o, &bad);
-    if (e == OK && bad && !(t->number & ROW_KEY_HELD_OPEN)) e = co_trim(r, t, o, bad);
+    e = co_lacking(r, t, o, &lacking);
+    if (e == OK && lacking) e = co_send_held(r, t, o, lacking, &lost);
+    if (e == OK && lost && !(t->number & ROW_KEY_HELD_OPEN)) e = co_trim(r, t, lost);
     row_object_unpin(o);
     return e;
 }
 
-// In the order of the keys: what was frozen before what was open, of the same member.
-static err co_held_own(struct rows *r) {
-    struct work w = {.r = r};
-    err e = co_find(&w);
-    for (uint32_t i = 0; i < w.len && e == OK; i++) {
-        struct todo *t = &w.v[i];
-        if (!is_held(t)) continue;
-        if (t->number & ROW_KEY_HELD_OPEN) e = co_row_update_get(r, t->h, t->number, &t->u); // it may have been trimmed
-        if (e == OK) e = co_held_one(r, t);
-        else if (e == ERR_NOENT) e = OK;
-    }
-    mem_free(r->env->mem, w.v);
-    return e;
-}
+static err co_held_frozen(struct rows *r, const struct todo *t) { return is_held(t) && !(t->number & ROW_KEY_HELD_OPEN) ? co_held_one(r, t) : OK; }
+static err co_held_open(struct rows *r, const struct todo *t) { return is_held(t) && (t->number & ROW_KEY_HELD_OPEN) ? co_held_one(r, t) : OK; }
 
 // ---- phase 3 --------------------------------------------------------------------------------------------------------
 
@@ -347,7 +331,9 @@ static err co_phase(struct rows *r, uint32_t phase) {
         case 1:
             e = co_each(r, co_decide_own);
             return e == OK ? co_each(r, co_complete_own) : e;
-        case 2: return co_held_own(r);
+        case 2: // what was open lies over what was frozen, and may be trimmed for it
+            e = co_each(r, co_held_frozen);
+            return e == OK ? co_each(r, co_held_open) : e;
         case 3:
             e = co_each(r, co_layers_own);
             return e == OK ? co_each(r, co_end_own) : e;

@@ -8,9 +8,14 @@ struct contents { struct buf *buf; row_mask rows; };         // 4 KiB a row, asc
 uint8_t *resolve_row(const struct contents *c, unsigned b);
 MUST_USE err co_resolve_call(struct rows *r, iom_id to, const struct object *o, const struct req_resolve *q, const struct contents *c, struct msg **reply);
 
+// resolve_members.c: co_one for the members of a mask (bit k), at once. One that fails fails it; all have ended.
+typedef err (*co_member_fn)(struct pseg *p, uint8_t k, void *arg);
+MUST_USE err co_resolve_members(struct pseg *p, uint16_t members, co_member_fn co_one, void *arg);
+static inline uint16_t resolve_all(const struct pseg *p) { return (uint16_t)((1u << p->n) - 1); }
+
 // resolve_gather.c: what P puts together from its row. `sum`: contents at their rows; *lost: rows of which that is not to be had
-struct asked { bool yes; struct resolve_state st; }; // of one data member
-MUST_USE err co_resolve_ask(struct pseg *p, uint8_t k, struct asked *a);
+struct asked { struct resolve_state st; }; // of one data member
+MUST_USE err co_resolve_ask(struct pseg *p, uint16_t members, struct asked *v); // those of the mask, at once; v: by k
 MUST_USE err co_gather_block(struct pseg *p, const struct update *u, uint8_t k, row_mask rows, struct buf *sum, row_mask *lost); // k's block that u includes
 MUST_USE err co_gather_parity(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost);           // the parity that u describes
 MUST_USE err co_gather_members(struct pseg *p, const struct update *u, row_mask rows, struct buf *sum, row_mask *lost);          // the same without the old one
@@ -23,6 +28,7 @@ MUST_USE err co_resolve_read(struct rows *r, const struct spot *spot, row_mask r
 MUST_USE err co_resolve_decide(struct rows *r, struct object *o, uint64_t seg);                                            // (b)
 MUST_USE err co_resolve_enter(struct rows *r, struct object *o, uint64_t seg);                                             // (c)
 MUST_USE err co_resolve_versions(struct rows *r, struct object *o, uint64_t seg, uint8_t k, struct resolve_decided *out);
+MUST_USE err co_resolve_decided(struct rows *r, struct object *o, uint64_t seg, struct resolve_decided *out); // out->decided
 iom_id resolve_member(const struct object *o, uint64_t seg, uint8_t k);
 
 // resolve_data.c: D's part

@@ -52,7 +52,9 @@ static err co_as_parity(struct rows *r, struct object *o, const struct req_resol
     if (q->op == RESOLVE_ENTER) e = co_resolve_enter(r, o, seg);
     if (e != OK) return e;
     *reply = inbound_reply(in, sizeof(struct resolve_decided));
-    return co_resolve_versions(r, o, seg, q->k, (void *)(*reply)->body);
+    struct resolve_decided *out = (void *)(*reply)->body;
+    if (q->op == RESOLVE_SETTLED) e = co_resolve_decided(r, o, seg, out);
+    return e == OK ? co_resolve_versions(r, o, seg, q->k, out) : e;
 }
 
 static err co_resolve(struct rows *r, struct inbound *in, struct msg **reply) {

@@ -28,6 +28,26 @@ err co_resolve_good(struct rows *r, const struct update *u, row_mask *good) {
     return bad ? OK : e; // what is bad is not there
 }
 
+// The same of D's UPDATE, under the segment's lock. Each block is read once: what was good is remembered by its place and checksum. Nothing else can come to
+// lie there while UPDATE names it (I1), and what names it later here was on disk before (co_write_new).
+static err co_good(struct dseg *d, const struct update *u, row_mask *good) {
+    struct update unknown = *u;
+    row_mask known = 0;
+    ROW_FOR(u->rows, b) if (d->on_disk && u->spot[b].at && row_spot_same(&u->spot[b], &d->on_disk[b])) known |= (row_mask)(1u << b);
+    unknown.rows &= (row_mask)~known;
+    err e = co_resolve_good(d->s.r, &unknown, good);
+    if (e != OK) return e;
+    if (!d->on_disk) d->on_disk = mem_alloc(d->s.r->env->mem, ROWS_MAX * sizeof d->on_disk[0]);
+    ROW_FOR(*good, b) d->on_disk[b] = u->spot[b];
+    *good |= known;
+    return OK;
+}
+
+static void forget_good(struct dseg *d) {
+    mem_free(d->s.r->env->mem, d->on_disk);
+    d->on_disk = NULL;
+}
+
 // CHUNK with the settled rows of u, UPDATE without the settled and the dropped ones. Not synced.
 err co_resolve_complete(struct dseg *d, const struct update *u, row_mask settled, row_mask drop) {
     struct rows *r = d->s.r;
@@ -47,6 +67,7 @@ err co_resolve_complete(struct dseg *d, const struct update *u, row_mask settled
     struct key k = row_key(KIND_UPDATE, d->s.o->h, d->s.n);
     if (rest.rows) row_batch_update(d->s.r, batch, d->s.o->h, d->s.n, &rest);
     else batch_del(batch, r->tree, &k);
+    if (!rest.rows) forget_good(d);
     d->version = MAX(d->version, (u->version + 1) & ~1ull);
     d->settled = d->version;
     r->stats.rolled_forward += row_count(settled);
@@ -194,7 +215,7 @@ err co_resolve_held(struct dseg *d, const struct req_resolve *q, const struct co
     struct spot base[ROWS_MAX], new[ROWS_MAX];
     struct runs runs = {0};
     err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
-    if (e == OK) e = co_resolve_good(r, &u, &good);
+    if (e == OK) e = co_good(d, &u, &good);
     if (e != OK && e != ERR_NOENT) return e;
     memcpy(base, d->s.spot, sizeof base);
     ROW_FOR(good, b) if (u.version > d->row_version[b]) base[b] = u.spot[b];
@@ -228,7 +249,7 @@ err co_resolve_layers(struct dseg *d) {
     e = co_resolve_good(r, &high, &good_high);
     if (e != OK) return e;
     e = co_row_update_get(r, d->s.o->h, d->s.n, &low);
-    if (e == OK) e = co_resolve_good(r, &low, &good_low);
+    if (e == OK) e = co_good(d, &low, &good_low);
     if (e != OK && e != ERR_NOENT) return e;
     struct batch *batch = batch_new(r->store);
     row_batch_free(batch, low.spot, low.rows & (row_mask)(good_high | ~good_low));
@@ -306,7 +327,8 @@ err co_resolve_state(struct dseg *d, const struct req_resolve *q, struct resolve
     struct update u = {0};
     row_mask good = 0, want = le16_get(q->rows), bad = 0;
     err e = co_row_update_get(r, d->s.o->h, d->s.n, &u);
-    if (e == OK) e = co_resolve_good(r, &u, &good);
+    bool at = q->what == WHAT_AT; // without the lock, perhaps in service; versions alone need no look at the blocks
+    if (e == OK && !(at && !want)) e = at ? co_resolve_good(r, &u, &good) : co_good(d, &u, &good);
     if (e != OK && e != ERR_NOENT) return e;
     out->truncates = le32_of(d->s.o->truncates);
     out->has_update = u.rows != 0;

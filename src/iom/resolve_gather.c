@@ -67,15 +67,19 @@ static err co_ask(struct pseg *p, uint8_t k, struct req_resolve *q, row_mask row
     return ERR_FORMAT;
 }
 
-err co_resolve_ask(struct pseg *p, uint8_t k, struct asked *a) {
+static err co_ask_state(struct pseg *p, uint8_t k, void *arg) {
+    struct asked *a = (struct asked *)arg + k;
     struct req_resolve q = {.what = WHAT_NOTHING};
     struct msg *m;
     err e = co_ask(p, k, &q, 0, &m);
     if (e != OK) return e;
     memcpy(&a->st, m->body, sizeof a->st);
-    a->yes = true;
     msg_free(m);
     return OK;
+}
+
+err co_resolve_ask(struct pseg *p, uint16_t members, struct asked *v) {
+    return co_resolve_members(p, members, co_ask_state, v);
 }
 
 err co_resolve_add(struct pseg *p, uint8_t k, struct req_resolve *q, row_mask rows, struct buf *sum, row_mask *bad) {
@@ -104,16 +108,28 @@ static uint64_t version_of(const struct pseg *p, const struct update *u, uint8_t
     return p->versions[b * p->n + k];
 }
 
-// What all members but one put into the rows: their changes (WHAT_DELTA), or their whole blocks (WHAT_AT).
+// What members put into the rows: their changes (WHAT_DELTA), or their whole blocks (WHAT_AT).
+struct addition {
+    const struct update *u;
+    enum resolve_what what;
+    row_mask rows;
+    struct buf *sum;
+    row_mask *bad;
+};
+
+static err co_add_one(struct pseg *p, uint8_t k, void *arg) {
+    const struct addition *a = arg;
+    struct req_resolve q = {.what = (uint8_t)a->what};
+    row_mask rows = a->what == WHAT_DELTA ? rows_of(a->u, k) & a->rows : a->rows;
+    ROW_FOR(rows, b) q.want[b] = le64_of(version_of(p, a->u, k, b));
+    return co_resolve_add(p, k, &q, rows, a->sum, a->bad);
+}
+
+// All but one.
 static err co_add_members(struct pseg *p, const struct update *u, enum resolve_what what, unsigned but, row_mask rows,
                           struct buf *sum, row_mask *bad) {
-    err e = OK;
-    for (uint8_t k = 0; k < p->n && e == OK; k++) {
-        struct req_resolve q = {.what = (uint8_t)what};
-        ROW_FOR(rows, b) q.want[b] = le64_of(version_of(p, u, k, b));
-        if (k != but) e = co_resolve_add(p, k, &q, what == WHAT_DELTA ? rows_of(u, k) & rows : rows, sum, bad);
-    }
-    return e;
+    struct addition a = {u, what, rows, sum, bad};
+    return co_resolve_members(p, resolve_all(p) & (uint16_t)~(1u << but), co_add_one, &a);
 }
 
 static err co_add_settled(struct pseg *p, uint8_t k, row_mask rows, struct buf *sum, row_mask *bad) {

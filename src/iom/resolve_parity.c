@@ -152,8 +152,9 @@ static err co_decide(struct pseg *p, struct update *u, struct asked *v) {
     row_mask durable;
     err e = co_resolve_good(p->s.r, u, &durable);
     if (mutant(MUTANT_B_BLIND)) durable = u->rows;
-    for (unsigned i = 0; i < u->parts && e == OK; i++)
-        if (!v[u->part[i].k].yes) e = co_resolve_ask(p, u->part[i].k, &v[u->part[i].k]);
+    uint16_t members = 0;
+    for (unsigned i = 0; i < u->parts; i++) members |= (uint16_t)(1u << u->part[i].k);
+    if (e == OK) e = co_resolve_ask(p, members, v);
     if (e != OK) return e;
     struct verdict x = judge(u, durable, v);
     for (unsigned i = 0; i < u->parts && e == OK; i++)
@@ -191,9 +192,9 @@ static row_mask entering(const struct pseg *p, uint8_t k, const struct asked *a)
 // model: R_ENTER
 static err co_enter_seg(struct pseg *p, struct asked *v) {
     struct update u = {.role = ROW_PARITY, .k = 0xff, .truncates = p->s.o->truncates};
+    err e = co_resolve_ask(p, resolve_all(p), v);
+    if (e != OK) return e;
     for (uint8_t k = 0; k < p->n; k++) {
-        err e = co_resolve_ask(p, k, &v[k]);
-        if (e != OK) return e;
         row_mask rows = entering(p, k, &v[k]);
         if (!rows) continue;
         u.part[u.parts].k = k;
@@ -204,23 +205,32 @@ static err co_enter_seg(struct pseg *p, struct asked *v) {
     if (!u.rows) return OK;
     struct buf *parity = buf_new(p->s.r->env->mem, ROWS_MAX * BLOCK_BYTES);
     row_mask lost = 0;
-    err e = co_gather_parity(p, &u, u.rows, parity, &lost);
+    e = co_gather_parity(p, &u, u.rows, parity, &lost);
     if (e == OK) resolve_tell_lost(&p->s, lost, "the parity");
     if (e == OK) e = co_put_parity(p, &u, u.rows, parity, lost, 0);
     buf_unref(parity);
     return e == OK ? co_conclude(p, &u, u.rows) : e;
 }
 
+// Each of its members asks for it, and until all of them have done so nobody hardens anything: once is enough.
 err co_resolve_enter(struct rows *r, struct object *o, uint64_t seg) {
     struct pseg *p = row_pseg(o, seg);
     struct asked *v = mem_alloc(r->env->mem, ARRAY_IOMS_MAX * sizeof v[0]);
     co_lock(r->env, &p->s.lock, "resolve: segment");
     err e = co_row_seg_load(&p->s);
-    if (e == OK) e = co_enter_seg(p, v);
+    if (e == OK && !p->entered) e = co_enter_seg(p, v);
+    if (e == OK) p->entered = true;
     co_unlock(r->env, &p->s.lock);
     mem_free(r->env->mem, v);
     row_seg_unpin(&p->s);
     return e;
+}
+
+err co_resolve_decided(struct rows *r, struct object *o, uint64_t seg, struct resolve_decided *out) {
+    struct update u;
+    err e = co_row_update_get(r, o->h, seg, &u);
+    out->decided = e == ERR_NOENT;
+    return e == ERR_NOENT ? OK : e;
 }
 
 err co_resolve_versions(struct rows *r, struct object *o, uint64_t seg, uint8_t k, struct resolve_decided *out) {

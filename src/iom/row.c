@@ -265,6 +265,7 @@ static void seg_free(struct seg *s) {
     list_remove(&s->work);
     list_remove(&s->of_object);
     if (s->role == ROW_PARITY) mem_free(r->env->mem, row_p(s)->versions);
+    else mem_free(r->env->mem, row_d(s)->on_disk);
     row_object_unpin(s->o);
     mem_free(r->env->mem, s);
 }
@@ -422,6 +423,7 @@ static void seg_destroy(struct seg *s) {
     if (s->role == ROW_DATA) {
         layer_free(&row_d(s)->dirty);
         layer_free(&row_d(s)->frozen);
+        mem_free(r->env->mem, row_d(s)->on_disk);
     } else {
         struct pseg *p = row_p(s);
         layer_free(&p->forming);

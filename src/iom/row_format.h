@@ -142,7 +142,12 @@ struct resolve_state {
     le64 update_version;
     le64 version[SEG_BLOCKS_MAX]; // of the CHUNK's rows
 };
-struct resolve_decided { struct envelope env; le32 truncates, reserved; le64 version[SEG_BLOCKS_MAX]; }; // of the asking D, as the settled parity includes it
+struct resolve_decided {
+    struct envelope env;
+    le32 truncates;
+    uint8_t decided, reserved[3]; // SETTLED: P has no UPDATE of the segment, so (b) changes nothing there
+    le64 version[SEG_BLOCKS_MAX]; // of the asking D, as the settled parity includes it
+};
 
 // D (or who stands in for it) -> P: the settled blocks of member k, put together from the others of their rows (row_gather.c). In the payload: `rows`.
 struct req_gather { struct envelope env; struct wire_handle handle; struct wire_map map; le64 seg; le32 truncates; le16 rows; uint8_t k, reserved; };

@@ -88,6 +88,7 @@ struct dseg {
     enum d_state state;
     bool due;             // to be frozen as soon as it may be
     bool urgent;          // and somebody waits for it
+    bool decided;         // recovery: P has told that it has nothing to decide of it (resolve.c)
     bool early;           // a mutant's: settled before it was hardened
     uint64_t version;     // last frozen at
     uint64_t settled;     // highest version that is settled
@@ -100,6 +101,7 @@ struct dseg {
     uint64_t dirty_end, frozen_end; // highest byte of the object, exclusive, that is dirty / frozen
     uint64_t dirty_since_ns;
     struct list unsettled;
+    struct spot *on_disk; // recovery: places of the UPDATE, by row, that have been read and are good (resolve_data.c); NULL: none
 };
 
 // P's side. One accumulator per data member; a frozen one stays until its version is settled.
@@ -121,6 +123,7 @@ struct pseg {
     uint8_t n;
     enum p_state state;
     bool urgent;
+    bool entered;             // recovery: what its members have hardened is included (resolve_parity.c)
     uint8_t holds;            // gathers that have seen it change too often: no version is begun until they are done
     uint64_t gather_until_ns; // a freeze nobody waits for gives the other members this long to join
     struct acc *open[ARRAY_IOMS_MAX], *frozen[ARRAY_IOMS_MAX];
