@@ -26,7 +26,7 @@
 // at most the one; a row that was kept has no UPDATE at P.
 #include "iom/resolve.h"
 
-#define WORKERS 64u // of some 200 KiB at most each, here and at those that are asked; flushes are shared
+#define WORKERS 32u // 64 KiB for each member of the row at most, here and at those that are asked; flushes are shared
 
 uint8_t *resolve_row(const struct contents *c, unsigned b) {
     return c->buf->data + row_count(c->rows & ((1u << b) - 1)) * BLOCK_BYTES;
