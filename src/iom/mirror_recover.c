@@ -95,39 +95,74 @@ static struct tail_note *tail_after(struct list *tail, struct position p, struct
 }
 
 // ---- records of a tree, in pages
-// Deletes what the tree has in [from, to) and the page does not; the page's records are put by the same batches' owner.
-static err co_page_prune(struct names *n, enum tree_id t, struct batch *b, struct key k, const struct key *to,
-                         const uint8_t *p, const uint8_t *end) {
+// A page goes into a tree as one batch, if it fits; what does not goes before, marked as a copy under way.
+#define PART_BYTES (BATCH_BYTES_MAX / 2)
+
+struct copying {
+    struct names *n;
+    enum tree_id t;
+    struct batch *b;
+};
+
+static void part_begin(struct copying *c) {
+    c->b = batch_new(c->n->store);
+    batch_urgent(c->b);
+}
+
+static err co_part_end(struct copying *c, struct position mark) {
+    lsn done;
+    batch_note(c->b, c->t, mark.epoch, mark.number);
+    return co_batch_commit(c->b, &done);
+}
+
+static err co_part_goes_on(struct copying *c) {
+    uint32_t len;
+    batch_ops(c->b, c->t, &len);
+    if (len < PART_BYTES) return OK;
+    err e = co_part_end(c, (struct position){0, 0});
+    part_begin(c);
+    return e;
+}
+
+// Deletes what the tree has in [from, to) and the page does not.
+static err co_page_prune(struct copying *c, struct key k, const struct key *to, const uint8_t *p, const uint8_t *end) {
     const struct wire_record *w = record_next(&p, end);
-    for (;; k = key_next(k)) {
+    for (err e = OK;; k = key_next(k)) {
         uint8_t val[RECORD_BYTES_MAX];
         uint32_t len;
-        err e = co_tree_seek(n->store, t, &k, val, sizeof val, &len);
+        if (e == OK) e = co_tree_seek(c->n->store, c->t, &k, val, sizeof val, &len);
         if (e == ERR_NOENT || (e == OK && to != NULL && memcmp(k.b, to->b, KEY_BYTES) >= 0)) return OK;
         if (e != OK) return e;
         while (w != NULL && memcmp(w->key, k.b, KEY_BYTES) < 0) w = record_next(&p, end);
-        if (w == NULL || memcmp(w->key, k.b, KEY_BYTES) != 0) batch_del(b, t, &k);
+        if (w != NULL && memcmp(w->key, k.b, KEY_BYTES) == 0) continue;
+        batch_del(c->b, c->t, &k);
+        e = co_part_goes_on(c);
     }
 }
 
-// One page into tree t: afterwards [from, to) holds exactly these records. `mark`: the tree's note with this batch.
-static err co_tree_put_page(struct names *n, enum tree_id t, const struct key *from, const struct key *to,
-                            const uint8_t *p, uint32_t len, struct position mark) {
-    struct batch *b = batch_new(n->store);
-    batch_urgent(b);
-    const uint8_t *at = p, *end = len ? p + len : p; // an empty page is no address
-    err e = co_page_prune(n, t, b, *from, to, p, end);
+static err co_page_put(struct copying *c, const uint8_t *p, const uint8_t *end) {
     const struct wire_record *w;
-    while (e == OK && (w = record_next(&at, end)) != NULL) {
+    err e = OK;
+    while (e == OK && (w = record_next(&p, end)) != NULL) {
         struct key k;
         memcpy(k.b, w->key, KEY_BYTES);
-        batch_put(b, t, &k, w->val, le16_get(w->len));
+        batch_put(c->b, c->t, &k, w->val, le16_get(w->len));
+        e = co_part_goes_on(c);
     }
-    if (e == OK && at != end) e = ERR_FORMAT;
-    if (e != OK) return batch_drop(b), e;
-    batch_note(b, t, mark.epoch, mark.number);
-    lsn done;
-    return co_batch_commit(b, &done);
+    return e == OK && p != end ? ERR_FORMAT : e;
+}
+
+// One page into tree t: afterwards [from, to) holds exactly these records. `mark`: the tree's note with the last batch.
+static err co_tree_put_page(struct names *n, enum tree_id t, const struct key *from, const struct key *to,
+                            const uint8_t *p, uint32_t len, struct position mark) {
+    struct copying c = {.n = n, .t = t};
+    const uint8_t *end = len ? p + len : p; // an empty page is no address
+    part_begin(&c);
+    err e = co_page_prune(&c, *from, to, p, end);
+    if (e == OK) e = co_page_put(&c, p, end);
+    if (e == OK) return co_part_end(&c, mark);
+    batch_drop(c.b);
+    return e;
 }
 
 // ---- messages

@@ -172,6 +172,70 @@ static void an_append_before_a_clean_stop(void **state) {
     story_end(&s);
 }
 
+// More names than one batch of the journal holds come, or go, while one IOM is away: the trees of names that are copied at its return are copied all the same.
+#define NAMES_MANY 1000u
+#define NAME_BYTES 201u // long ones: few of them are much
+
+static void name_of(uint32_t i, char name[NAME_BYTES]) { snprintf(name, NAME_BYTES, "%0200u", i); }
+
+static err co_names_come(struct client *c) {
+    err e = OK;
+    for (uint32_t i = 0; i < NAMES_MANY && e == OK; i++) {
+        struct mx_op op = {0};
+        struct mx_file *file;
+        struct attr a;
+        char name[NAME_BYTES];
+        name_of(i, name);
+        e = co_mx_create(c->mx, &op, handle_root(), name, S_IFREG | 0644, MX_O_CREATE, &file, &a);
+        if (e == OK) co_mx_release(c->mx, file);
+    }
+    return e;
+}
+
+static err co_names_go(struct client *c) {
+    err e = OK;
+    for (uint32_t i = 0; i < NAMES_MANY && e == OK; i++) {
+        struct mx_op op = {0};
+        char name[NAME_BYTES];
+        name_of(i, name);
+        e = co_mx_unlink(c->mx, &op, handle_root(), name);
+    }
+    return e;
+}
+
+static err co_count_names(struct client *c) {
+    c->got = 0;
+    for (uint32_t i = 0; i < NAMES_MANY; i++) {
+        struct mx_op op = {0};
+        struct attr a;
+        char name[NAME_BYTES];
+        name_of(i, name);
+        err e = co_mx_lookup(c->mx, &op, handle_root(), name, &a);
+        if (e != OK && e != ERR_NOENT) return e;
+        c->got += e == OK;
+    }
+    return OK;
+}
+
+static void names_while_away(struct story *s, struct sim_iom *leaver, err (*co_names)(struct client *c), uint32_t then) {
+    goes(s, leaver);
+    does(&s->c[0], co_names);
+    is_back(s, leaver);
+    does(&s->c[1], co_count_names);
+    assert_int_equal(s->c[1].got, then);
+    assert_int_equal(faults_of_check(s), 0);
+}
+
+static void many_names(void **state) {
+    static struct story s;
+    story_begin_as(&s, 1, true);
+    for (uint8_t n = 0; n < 2; n++) { // the one that has the folder, and the one that has its copy
+        names_while_away(&s, &s.a->iom[n], co_names_come, NAMES_MANY);
+        names_while_away(&s, &s.a->iom[n], co_names_go, 0);
+    }
+    story_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_leaves),
@@ -180,6 +244,7 @@ int main(void) {
         cmocka_unit_test(an_unprotected_file_is_cut_evenly),
         cmocka_unit_test(an_unprotected_file_is_cut_and_power_fails),
         cmocka_unit_test(an_append_before_a_clean_stop),
+        cmocka_unit_test(many_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
