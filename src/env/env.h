@@ -76,6 +76,8 @@ void group_init(struct group *g);
 void group_add(struct group *g);
 void group_done(struct env *e, struct group *g, err result);
 MUST_USE err co_group_wait(struct env *e, struct group *g, const char *label);
+// Several tasks of co_fn(arg), each of which takes what is next until nothing is left. When all have ended: the first error.
+MUST_USE err co_workers(struct env *e, const char *name, uint32_t workers, err (*co_fn)(void *arg), void *arg);
 
 struct timer {
     uint64_t at_ns, seq;

@@ -153,3 +153,25 @@ err co_group_wait(struct env *e, struct group *g, const char *label) {
     while (g->pending > 0) co_wait(e, &g->q, label);
     return g->first_error;
 }
+
+struct workers {
+    struct env *env;
+    err (*co_fn)(void *arg);
+    void *arg;
+    struct group done;
+};
+
+static void worker(void *arg) {
+    struct workers *w = arg;
+    group_done(w->env, &w->done, w->co_fn(w->arg));
+}
+
+err co_workers(struct env *e, const char *name, uint32_t workers, err (*co_fn)(void *arg), void *arg) {
+    struct workers w = {.env = e, .co_fn = co_fn, .arg = arg};
+    group_init(&w.done);
+    for (uint32_t i = 0; i < workers; i++) {
+        group_add(&w.done);
+        env_spawn(e, name, worker, &w);
+    }
+    return co_group_wait(e, &w.done, name);
+}

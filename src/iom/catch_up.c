@@ -13,6 +13,8 @@
 #include "iom/iom_inside.h"
 #include "iom/pages.h"
 
+#define TAKERS 32u
+
 struct req_missed { struct envelope env; uint8_t from[KEY_BYTES], reserved[7]; };
 struct rep_missed { struct envelope env; uint8_t next[KEY_BYTES], more, reserved[6]; }; // payload: wire_records
 static_assert(sizeof(struct req_missed) == 56, "req_missed");
@@ -41,17 +43,49 @@ void co_missed_answer(struct instance *x, struct inbound *in) {
 }
 
 // ---- who returns ----------------------------------------------------------------------------------------------------
+struct taking {
+    struct instance *x;
+    const uint8_t *p, *end; // what is left of the page
+};
+
+static const struct wire_record *take_peek(const struct taking *t, struct key *k) {
+    const uint8_t *p = t->p;
+    const struct wire_record *w = t->p < t->end ? record_next(&p, t->end) : NULL;
+    if (w) memcpy(k->b, w->key, KEY_BYTES);
+    return w;
+}
+
+// Records of one kind, from the next on.
+static err co_take_kind(void *arg) {
+    struct taking *t = arg;
+    const struct wire_record *w;
+    struct key first, k;
+    if (!take_peek(t, &first)) return OK;
+    while ((w = take_peek(t, &k)) != NULL && key_kind(&k) == key_kind(&first)) {
+        (void)record_next(&t->p, t->end);
+        err e = co_rows_missed(t->x->rows, &k, w->val, le16_get(w->len));
+        if (e == OK) continue;
+        t->p = t->end; // nobody takes another
+        return e;
+    }
+    return OK;
+}
+
+// Each is of another object, or of another segment: what is deleted or cut is flushed each for itself, so those are taken side by side.
+static uint32_t takers(uint8_t kind) { return kind == KIND_CNODE2 || kind == KIND_CHUNK ? TAKERS : 1; }
+
 static err co_take(struct instance *x, const struct msg *m, bool objects) {
     if (!m->payload.len_bytes) return OK; // it has missed nothing
-    const uint8_t *p = slice_data(m->payload), *end = p + m->payload.len_bytes;
-    const struct wire_record *w;
-    err e = OK;
-    while (e == OK && p < end && (w = record_next(&p, end)) != NULL) {
-        struct key k;
-        memcpy(k.b, w->key, KEY_BYTES);
-        if ((key_kind(&k) == KIND_CNODE2) == objects) e = co_rows_missed(x->rows, &k, w->val, le16_get(w->len));
+    const uint8_t *page = slice_data(m->payload);
+    struct taking t = {x, page, page + m->payload.len_bytes};
+    struct key k;
+    while (take_peek(&t, &k)) {
+        err e = OK;
+        if ((key_kind(&k) == KIND_CNODE2) != objects) (void)record_next(&t.p, t.end);
+        else e = co_workers(x->i->env, "iom: catching up", takers(key_kind(&k)), co_take_kind, &t);
+        if (e != OK) return e;
     }
-    return e == OK && p != end ? ERR_FORMAT : e;
+    return t.p != t.end ? ERR_FORMAT : OK;
 }
 
 static err co_take_all(struct instance *x, iom_id proxy, bool objects) {

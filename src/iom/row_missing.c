@@ -17,6 +17,7 @@
 #include "iom/resolve.h"
 
 #define AGAIN_NS MSEC(2)
+#define RECHECKERS 32u
 
 bool row_lost_with_store(const struct object *o) {
     const struct rows *r = o->r;
@@ -378,12 +379,24 @@ static err co_asked(struct rows *r, struct handle h) {
     return e;
 }
 
-err co_rows_recheck(struct rows *r) {
-    err e = OK;
-    LIST_FOR(&r->recheck, n) {
-        const struct recheck *x = LIST_ENTRY(n, struct recheck, node);
-        if (e == OK) e = co_with_seg(r, x->h, x->seg, NULL, 0, co_recheck);
+struct rechecking { struct rows *r; const struct list *next; };
+
+static err co_recheck_next(void *arg) {
+    struct rechecking *c = arg;
+    while (c->next != &c->r->recheck) {
+        const struct recheck *x = LIST_ENTRY(c->next, struct recheck, node);
+        c->next = c->next->next;
+        err e = co_with_seg(c->r, x->h, x->seg, NULL, 0, co_recheck);
+        if (e == OK) continue;
+        c->next = &c->r->recheck; // nobody takes another
+        return e;
     }
+    return OK;
+}
+
+err co_rows_recheck(struct rows *r) {
+    struct rechecking c = {r, r->recheck.next};
+    err e = co_workers(r->env, "row missing: recheck", RECHECKERS, co_recheck_next, &c); // a segment may be there twice: it gets the same versions
     LIST_FOR(&r->recheck, n) if (e == OK) e = co_asked(r, LIST_ENTRY(n, struct recheck, node)->h);
     if (e == OK) e = co_each_update(r, co_forget_one);
     if (e == OK) row_recheck_forget(r);

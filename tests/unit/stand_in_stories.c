@@ -187,7 +187,10 @@ static err co_names_come(struct client *c) {
         char name[NAME_BYTES];
         name_of(i, name);
         e = co_mx_create(c->mx, &op, handle_root(), name, S_IFREG | 0644, MX_O_CREATE, &file, &a);
-        if (e == OK) co_mx_release(c->mx, file);
+        if (e != OK) return e;
+        c->file = file;
+        e = co_write(c);
+        co_mx_release(c->mx, file);
     }
     return e;
 }
@@ -220,7 +223,10 @@ static err co_count_names(struct client *c) {
 static void names_while_away(struct story *s, struct sim_iom *leaver, err (*co_names)(struct client *c), uint32_t then) {
     goes(s, leaver);
     does(&s->c[0], co_names);
+    idle(s, SEC(1));
+    uint64_t started_ns = world_now_ns(s->w);
     is_back(s, leaver);
+    fprintf(stderr, "XX %llu us\n", (unsigned long long)(world_now_ns(s->w) - started_ns) / 1000);
     does(&s->c[1], co_count_names);
     assert_int_equal(s->c[1].got, then);
     assert_int_equal(faults_of_check(s), 0);
@@ -229,6 +235,7 @@ static void names_while_away(struct story *s, struct sim_iom *leaver, err (*co_n
 static void many_names(void **state) {
     static struct story s;
     story_begin_as(&s, 1, true);
+    s.c[0].len = 100;
     for (uint8_t n = 0; n < 2; n++) { // the one that has the folder, and the one that has its copy
         names_while_away(&s, &s.a->iom[n], co_names_come, NAMES_MANY);
         names_while_away(&s, &s.a->iom[n], co_names_go, 0);
