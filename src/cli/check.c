@@ -24,7 +24,7 @@ struct totals {
     uint64_t rows, blocks, faults, told;
 };
 struct check {
-    const struct conf *conf;
+    struct conf *conf;
     struct totals sum;
     bool ran;        // to its end
     uint8_t away;    // offline: whose store is behind; NO_IOM: nobody's
@@ -399,7 +399,7 @@ static void co_check_offline(struct tool *t) {
 // ---- the command
 static int check(struct check *c) {
     bool running = ioms_any_run(c->conf);
-    if (!running && !socket_dirs_ensure(c->conf)) return 2;
+    if (!running && (!sockets_choose(c->conf) || !socket_dirs_ensure(c->conf))) return 2; // nobody else's addresses: all is in this process
     tool_run(c->conf->cluster, running ? co_check_online : co_check_offline, c);
     if (!c->ran) return fail(2, "could not check%s; the reasons stand above", c->sum.faults ? " everything" : "");
     if (c->unrecovered && !c->sum.faults)

@@ -90,8 +90,8 @@ enum conf_found conf_load(const char *dir, struct conf *c);
 bool conf_need(const char *dir_option, struct conf *c);      // dir_resolve and conf_load; without one: says so, false
 bool conf_save(const struct conf *c);                        // atomically and durably; says why not
 void conf_store_path(const struct conf *c, uint8_t iom, char out[PATH_MAX]);
-// Where the sockets of a cluster in `dir` go: DIR/run, or a short folder if that is too long. Says why not.
-bool socket_dir_choose(const char *dir, char out[PATH_MAX]);
+// Every IOM at a Unix socket in DIR/run, or in a short folder if that is too long. Says why not.
+bool sockets_choose(struct conf *c);
 bool socket_dirs_ensure(const struct conf *c);               // those short folders are gone after a reboot
 void socket_dirs_remove(const struct conf *c);               // the short folders, once no IOM runs
 // Nobody but this machine reaches it. Nodes do not authenticate each other yet: whoever reaches one has all data.

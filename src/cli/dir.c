@@ -158,7 +158,7 @@ static bool socket_dir_fits(const char *path) { return strlen(path) + strlen("/i
 
 static bool writable(const char *path) { return access(path, W_OK | X_OK) == 0; }
 
-bool socket_dir_choose(const char *dir, char out[PATH_MAX]) {
+static bool socket_dir_choose(const char *dir, char out[PATH_MAX]) {
     path_make(out, "%s/run", dir);
     if (socket_dir_fits(out)) return true;
     const char *runtime = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
@@ -172,6 +172,13 @@ bool socket_dir_choose(const char *dir, char out[PATH_MAX]) {
          "put them in; choose a shorter --dir",
          dir, SOCKET_PATH_MAX, runtime ? runtime : "XDG_RUNTIME_DIR, which is not set,");
     return false;
+}
+
+bool sockets_choose(struct conf *c) {
+    char folder[PATH_MAX];
+    if (!socket_dir_choose(c->dir, folder)) return false;
+    for (uint8_t i = 0; i < c->ioms; i++) snprintf(c->iom[i].at, sizeof c->iom[i].at, "unix:%.90s/iom-%u.sock", folder, i % 100u);
+    return true;
 }
 
 static bool is_private(const char *path) {

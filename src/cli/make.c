@@ -54,18 +54,15 @@ bool folder_make_private(const char *dir) {
 }
 
 bool conf_new(struct conf *c, const char *dir, uint8_t ioms, uint64_t size_bytes, const char *mount) {
-    char sockets[PATH_MAX];
     *c = (struct conf){.ioms = ioms, .cache_bytes = CACHE_BYTES_DEFAULT};
     path_make(c->dir, "%s", dir);
     path_make(c->mount, "%s", mount);
     random_id(c->cluster);
-    if (!socket_dir_choose(dir, sockets)) return false;
     for (uint8_t i = 0; i < ioms; i++) {
         c->iom[i].size_bytes = size_bytes / BLOCK_BYTES * BLOCK_BYTES;
         path_make(c->iom[i].store, "iom-%u/store", i);
-        snprintf(c->iom[i].at, sizeof c->iom[i].at, "unix:%.90s/iom-%u.sock", sockets, i);
     }
-    return true;
+    return sockets_choose(c);
 }
 
 static bool room_is_there(const struct conf *c) {

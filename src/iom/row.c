@@ -404,7 +404,7 @@ struct rows *rows_create(struct env *e, struct store *s, iom_id self, const stru
     struct list *lists[] = {&r->slot_lru, &r->lru, &r->idle_objects, &r->d_aged, &r->d_due, &r->touched,
                              &r->p_gather, &r->p_ready, &r->settle, &r->recheck};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++) list_init(lists[i]);
-    struct waitq *queues[] = {&r->d_wake, &r->p_wake, &r->settle_wake, &r->ack_wake, &r->room_q, &r->stop_q, &r->mend_q, &r->gather_q};
+    struct waitq *queues[] = {&r->d_wake, &r->p_wake, &r->settle_wake, &r->ack_wake, &r->room_q, &r->stop_q, &r->mend_q, &r->gather_q, &r->build_q};
     for (unsigned i = 0; i < ARRAY_LEN(queues); i++) waitq_init(queues[i]);
     row_spawn(r, "row flusher", row_d_flusher, r);
     row_spawn(r, "row parity", row_p_flusher, r);

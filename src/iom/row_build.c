@@ -2,16 +2,25 @@
 //
 // A task walks the records, some segments at a time, and has what is missing in each mended (row_mend.c): beside service, which mends on demand what it meets
 // first. The versions stay: they are those of the contents. A block is on disk before the record names it, and the record before it counts as built.
+//
+// Clients go first. While a read, a write or a delta has come in the last QUIET_NS, one task builds, and rests after a
+// segment for a multiple of the time that took: what is busy, be it a disk, a processor or a network, makes the
+// building slower, and so the rests longer. A rest ends, so the rebuild does too. With nobody there all tasks build,
+// one segment after the other.
 #include "iom/resolve.h"
 
-#define WORKERS 16u
 #define RETRY_NS MSEC(20)
+#define QUIET_NS MSEC(50)
+#define BESIDE_CLIENTS 1u // tasks
+#define RESTS 2u          // as long as building took, so many times
+#define REST_MAX_NS MSEC(100)
 
 // ---- the walk -------------------------------------------------------------------------------------------------------
 struct builder {
     struct rows *r;
     struct key next; // of the records
-    bool end;
+    bool end; // nothing is left, or one of the tasks failed
+    uint32_t workers; // begun
     struct group g;
 };
 
@@ -71,16 +80,34 @@ static err co_build_seg(struct rows *r, const struct key *k) {
     return e;
 }
 
+// ---- giving way -----------------------------------------------------------------------------------------------------
+static bool clients_are_there(const struct rows *r) {
+    return r->client_ns && env_now_ns(r->env) - r->client_ns < QUIET_NS;
+}
+
+static void co_rest(struct rows *r, uint64_t ns) {
+    uint64_t until_ns = env_now_ns(r->env) + ns;
+    while (!r->stopping && env_now_ns(r->env) < until_ns)
+        co_wait_until(r->env, &r->build_q, until_ns, "row build: gives way to clients");
+}
+
+// ---- the tasks ------------------------------------------------------------------------------------------------------
 static void co_worker(void *arg) {
     struct builder *b = arg;
     struct rows *r = b->r;
+    bool steady = b->workers++ < BESIDE_CLIENTS;
     struct key k;
     uint32_t blocks;
     err e = OK;
-    while (e == OK && !r->stopping && (e = co_next(b, &k, &blocks)) == OK) {
+    while (e == OK && !r->stopping) {
+        while (!steady && !b->end && !r->stopping && clients_are_there(r)) co_rest(r, QUIET_NS);
+        uint64_t begun_ns = env_now_ns(r->env);
+        if ((e = co_next(b, &k, &blocks)) != OK) break;
         e = co_build_seg(r, &k);
         r->missing_done += blocks;
+        if (clients_are_there(r)) co_rest(r, MIN((env_now_ns(r->env) - begun_ns) * RESTS, REST_MAX_NS));
     }
+    b->end = true; // also if it cannot go on: nobody waits for quiet any more
     group_done(r->env, &b->g, e == ERR_NOENT ? OK : e);
     row_task_end(r);
 }
@@ -101,7 +128,7 @@ err co_rows_build(struct rows *r) {
     struct builder *b = mem_alloc(r->env->mem, sizeof *b);
     *b = (struct builder){.r = r, .next = {{KIND_CHUNK}}};
     group_init(&b->g);
-    for (uint32_t i = 0; i < WORKERS; i++) {
+    for (uint32_t i = 0; i < ROW_BUILDERS; i++) {
         group_add(&b->g);
         row_spawn(r, "row build", co_worker, b);
     }

@@ -409,6 +409,7 @@ err co_rows_write(struct rows *r, const struct row_write *w) {
     if (!w->len) return OK;
     if (r->stopping) return ERR_STOPPED;
     r->inside++;
+    r->client_ns = env_now_ns(r->env);
     struct row_claim claim;
     bool done = false;
     err e = co_row_slot_begin(r, w->session, w->slot, w->seq, &claim, &done);
@@ -563,6 +564,7 @@ err co_rows_read(struct rows *r, struct handle h, const struct refmap *m, uint64
     *got = 0;
     if (r->stopping) return ERR_STOPPED;
     r->inside++;
+    r->client_ns = env_now_ns(r->env);
     struct object *o = row_object(r, h, m);
     err e = co_read_pieces(r, o, off, off + len, dst, dst_cap, got);
     row_object_unpin(o);

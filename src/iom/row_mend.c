@@ -22,7 +22,7 @@
 #include "base/sum.h"
 #include "iom/resolve.h"
 
-#define MENDS_MAX 8u
+#define MENDS_MAX (ROW_BUILDERS + 8u) // who builds takes turn after turn, and would leave no other any
 #define CUT_NS MSEC(20)
 
 // ---- telling --------------------------------------------------------------------------------------------------------

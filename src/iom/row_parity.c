@@ -110,6 +110,7 @@ void row_delta_receive(struct rows *r, iom_id from, struct msg *m) {
     p->got_no = le64_get(b->no);
     p->ack_due = true;
     r->stats.deltas_received++;
+    r->client_ns = env_now_ns(r->env);
     waitq_wake_all(r->env, &r->ack_wake);
 }
 

@@ -189,6 +189,8 @@ struct rows {
     bool blank;                  // the store was replaced, and does not know yet what it lacks (row_census.c)
     uint32_t blank_since;        // low half of the epoch in which the replaced store came; 0: it is the first
     uint64_t counted;            // segments looked at by the census under way
+    uint64_t client_ns;          // when a client's read, write or delta came last: what builds gives way (row_build.c)
+    struct waitq build_q;        // nobody wakes it but a stop
     bool stopping, hurry;        // hurry: freeze all that is dirty
     err broken;                  // the store failed: nothing is promised any more
     struct rows_stats stats;
@@ -343,6 +345,7 @@ void gathered_free(struct gathered *g);
 #define GATHER_PARITY ARRAY_IOMS_MAX
 
 // row_mend.c
+#define ROW_BUILDERS 16u // tasks that build what is missing (row_build.c); there are more turns to mend, for clients
 // Rebuilds settled blocks that do not read. OK: look again, at memory first. ERR_IO: not to be had, counted and named.
 MUST_USE err co_row_mend(struct seg *s, row_mask bad);
 MUST_USE err co_row_give_up(struct seg *s, unsigned b); // a block that co_row_mend cannot give is recorded as lost

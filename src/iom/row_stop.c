@@ -98,7 +98,7 @@ static err co_hold(struct rows *r, bool open_ones) {
 }
 
 static void wake_everybody(struct rows *r) {
-    struct waitq *queues[] = {&r->d_wake, &r->p_wake, &r->settle_wake, &r->ack_wake, &r->room_q, &r->stop_q, &r->mend_q, &r->gather_q};
+    struct waitq *queues[] = {&r->d_wake, &r->p_wake, &r->settle_wake, &r->ack_wake, &r->room_q, &r->stop_q, &r->mend_q, &r->gather_q, &r->build_q};
     for (unsigned i = 0; i < ARRAY_LEN(queues); i++) waitq_wake_all(r->env, queues[i]);
     for (unsigned i = 0; i < ARRAY_IOMS_MAX; i++) waitq_wake_all(r->env, &r->peer[i].credit_q);
     MAP_FOR(&r->segs, it) waitq_wake_all(r->env, &((struct seg *)it.value)->q);

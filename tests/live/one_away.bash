@@ -156,6 +156,7 @@ live_unmount() { umount "$1" 2>/dev/null || fusermount3 -u "$1"; }
 stands_in() { # stands_in ID: the next of the four stands in for it, and status says so
     [ "$(live_iom "$1" stand_in)" = $((($1 + 1) % 4)) ] && live_iom_is "$1" failed
 }
+is_rebuilding() { live_iom_is "$1" rebuilding || live_healthy; } # or has done so already
 check_is_clean() { # check_is_clean WHEN
     mendfs check --dir "$DIR" >"$TMP/check" 2>&1 || fail "check $1: $(tail -n 5 "$TMP/check")"
     grep -q ' 0 faults$' "$TMP/check" || fail "check $1 says: $(tail -n 1 "$TMP/check")"

@@ -253,6 +253,37 @@ static void many_names(void **state) {
     story_end(&s);
 }
 
+// While one rebuilds much, a client reads what is missing there, block by block. The tasks that build once took each
+// turn to mend that became free, and the client waited until nothing was left to build. And although the client never
+// rests, the rebuild ends.
+static void clients_get_on_while_one_rebuilds(void **state) {
+    static struct story s;
+    struct client *c = &s.c[0];
+    const uint64_t file_bytes = 24 * FILE_BYTES;
+    story_begin_as(&s, 1, true);
+    struct sim_iom *leaver = &s.a->iom[2];
+    for (uint64_t at = 0; at < file_bytes; at += FILE_BYTES) writes(c, at, FILE_BYTES, 1);
+    does(c, co_fsync);
+    goes(&s, leaver);
+    for (uint64_t at = 0; at < file_bytes; at += FILE_BYTES) writes(c, at, FILE_BYTES, 2);
+    does(c, co_fsync);
+    leaver->serving = false;
+    array_start_one(leaver);
+    until(&s, not_serving, &s);
+    recovery_is_told(&s.c[0]);
+    uint64_t longest_ns = 0, count = 0, until_ns = world_now_ns(s.w) + SEC(100);
+    while (!array_whole(s.a)) {
+        uint64_t begun_ns = world_now_ns(s.w);
+        reads(&s.c[0], count++ * 37 * 4096 % file_bytes, 4096, 0, 2);
+        longest_ns = MAX(longest_ns, world_now_ns(s.w) - begun_ns);
+        assert_true(world_now_ns(s.w) < until_ns);
+    }
+    assert_true(count > 100);
+    assert_true(longest_ns < MSEC(50));
+    assert_int_equal(faults_of_check(&s), 0);
+    story_end(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_leaves),
@@ -262,6 +293,7 @@ int main(void) {
         cmocka_unit_test(an_unprotected_file_is_cut_and_power_fails),
         cmocka_unit_test(an_append_before_a_clean_stop),
         cmocka_unit_test(many_names),
+        cmocka_unit_test(clients_get_on_while_one_rebuilds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

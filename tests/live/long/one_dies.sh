@@ -16,7 +16,6 @@ hangs() { # $pid hangs until its stand-in has served for a while
     load_moves 20 && waits_a_while 8
     kill -CONT "$pid"
 }
-is_rebuilding() { live_iom_is "$1" rebuilding || live_healthy; }
 start() { mendfs start-iom "$1" --dir "$DIR" >/dev/null; }
 
 LIVE_SIZE=512M
