@@ -179,6 +179,7 @@ static void an_append_before_a_clean_stop(void **state) {
 static void name_of(uint32_t i, char name[NAME_BYTES]) { snprintf(name, NAME_BYTES, "%0200u", i); }
 
 static err co_names_come(struct client *c) {
+    struct mx_file *own = c->file;
     err e = OK;
     for (uint32_t i = 0; i < NAMES_MANY && e == OK; i++) {
         struct mx_op op = {0};
@@ -190,6 +191,7 @@ static err co_names_come(struct client *c) {
         if (e != OK) return e;
         c->file = file;
         e = co_write(c);
+        c->file = own;
         co_mx_release(c->mx, file);
     }
     return e;
