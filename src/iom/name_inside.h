@@ -24,6 +24,7 @@ struct cnode { // host form of rec_cnode
     struct handle h, parent;
     struct refmap map;
     uint64_t size, atime_ns, mtime_ns, ctime_ns, btime_ns, change, rdev;
+    uint64_t tail_from, tail_to;
     uint32_t mode, nlink, uid, gid, truncates;
     uint8_t type, toughness, flags;
     struct rec_policy policy;
@@ -332,6 +333,7 @@ struct names {
     struct map touches;
     uint64_t recent[1024]; // by handle hash: object_number
     bool recovering;
+    bool rows_resolve; // between phases 2 and 3: who asks for an end has it from data on disk, not from a writer
     struct names_stats stats;
 };
 void names_task(struct names *n, const char *name, void (*fn)(struct names *n, void *arg), void *arg); // counted; awaited by co_names_stop

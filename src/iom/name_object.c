@@ -41,16 +41,18 @@ uint32_t cnode_encode(const struct cnode *c, struct rec_cnode *out) {
         .btime_ns = le64_of(c->btime_ns),
         .change = le64_of(c->change),
         .rdev = le64_of(c->rdev),
+        .tail_from = le64_of(c->tail_from),
+        .tail_to = le64_of(c->tail_to),
     };
     if (!handle_none(c->parent)) wire_handle_put(&out->parent, c->parent);
     refmap_put(out->map.b, &c->map);
-    return sizeof *out;
+    return c->tail_to ? sizeof *out : CNODE_BYTES;
 }
 
 err cnode_decode(struct cnode *c, struct handle h, const void *val, uint32_t len) {
-    struct rec_cnode r;
-    if (len < sizeof r) return ERR_FORMAT;
-    memcpy(&r, val, sizeof r);
+    struct rec_cnode r = {0};
+    if (len != CNODE_BYTES && len != sizeof r) return ERR_FORMAT;
+    memcpy(&r, val, len);
     if (r.format != NAMES_FORMAT || r.type < OBJ_FILE || r.type > OBJ_BLOCKDEV) return ERR_FORMAT;
     *c = (struct cnode){
         .h = h,
@@ -62,6 +64,8 @@ err cnode_decode(struct cnode *c, struct handle h, const void *val, uint32_t len
         .btime_ns = le64_get(r.btime_ns),
         .change = le64_get(r.change),
         .rdev = le64_get(r.rdev),
+        .tail_from = le64_get(r.tail_from),
+        .tail_to = le64_get(r.tail_to),
         .mode = le32_get(r.mode),
         .nlink = le32_get(r.nlink),
         .uid = le32_get(r.uid),

@@ -14,35 +14,52 @@ static void reply_size(struct request *r, uint64_t size, uint64_t durable, uint3
     memcpy(r->reply, (uint8_t *)&rep + sizeof rep.env, r->reply_len);
 }
 
-// What a raise does under the object's lock. append: `end` is a length, to be added to the size as it is. again: it may
-// have been done before, and what came after it stays.
+// What a raise does under the object's lock. append: `end` is a length, to be added to the size as it is; afterwards it is
+// where the append ends. again: it may have been done before, and what came after it stays; of an append: it was, and
+// what it was told (`place`) went with the memory of more than one IOM.
 struct raise {
     uint64_t end, mtime_ns;
     uint32_t truncates;
     bool append, again;
+    uint64_t place;
 };
 
-static err co_raise_locked(struct request *r, const struct raise *w, struct cnode *c) {
-    uint64_t end = w->end;
+// An append that comes again, forgotten here, may lie on disk at its members: then recovery has found it beyond the size,
+// in the tail. What a recovery has found was given to nobody since, for what is given begins behind it; so the place is
+// still its own, and its neighbours in the tail keep theirs. Where only the beginning was found, it goes on behind that
+// as long as nobody else does. (A place of two such losses ago may have been given to another in between: the MX has
+// forgotten that one.)
+static bool place_is_kept(const struct cnode *c, const struct raise *w) {
+    if (!w->again || w->place < c->tail_from || w->place >= c->tail_to) return false;
+    return w->end <= c->tail_to - w->place || c->size == c->tail_to;
+}
+
+static void tail_found(struct cnode *c, uint64_t end) {
+    if (c->tail_to != c->size) c->tail_from = c->size;
+    c->tail_to = end;
+}
+
+static err co_raise_locked(struct request *r, struct raise *w, struct cnode *c) {
     if (c->type != OBJ_FILE) return ERR_INVAL;
     if (w->truncates < c->truncates) return ERR_TRUNCATED;
-    if (end > OBJECT_BYTES_MAX || (w->append && end > OBJECT_BYTES_MAX - c->size)) return ERR_FBIG;
-    if (w->append) end += c->size;
-    bool grows = end > c->size;
-    if (!grows && (w->mtime_ns == 0 || w->again)) return OK;
-    c->size = MAX(c->size, end);
+    if (w->end > OBJECT_BYTES_MAX || (w->append && w->end > OBJECT_BYTES_MAX - c->size)) return ERR_FBIG;
+    if (w->append) w->end += place_is_kept(c, w) ? w->place : c->size;
+    bool grows = w->end > c->size;
+    if (!grows && (w->mtime_ns == 0 || (w->again && !w->append))) return OK;
+    if (grows && r->n->rows_resolve) tail_found(c, w->end);
+    c->size = MAX(c->size, w->end);
     c->flags |= CNODE_RAISED;
     if (w->mtime_ns != 0) c->mtime_ns = w->mtime_ns;
     c->ctime_ns = MAX(c->ctime_ns, env_wall_ns(r->n->env));
     c->change++;
-    if (w->append) reply_size(r, c->size, 0, c->truncates, c->change); // it goes into the slot with the batch
+    if (w->append) reply_size(r, w->end, 0, c->truncates, c->change); // it goes into the slot with the batch
     err e = co_object_put(r, c);
     if (e == OK && grows) object_changed(r->n, c->h, r->shows);
     return e;
 }
 
 // *c: as it is afterwards.
-static err co_raise(struct request *r, struct handle h, const struct raise *w, struct cnode *c) {
+static err co_raise(struct request *r, struct handle h, struct raise *w, struct cnode *c) {
     struct lockset locks;
     err e = co_object_lock(r->n, h, &locks, c);
     if (e != OK) return e;
@@ -55,12 +72,19 @@ err co_name_raise(struct request *r) {
     const struct req_raise *q = (const void *)r->m->body;
     struct handle h = wire_handle_at(&q->handle);
     struct cnode c;
-    struct raise w = {le64_get(q->end), le64_get(q->mtime_ns), le32_get(q->truncates), q->append};
+    struct raise w = {
+        .end = le64_get(q->end),
+        .mtime_ns = le64_get(q->mtime_ns),
+        .truncates = le32_get(q->truncates),
+        .append = q->append,
+        .again = q->append && q->again,
+        .place = le64_get(q->place),
+    };
     err e = co_raise(r, h, &w, &c);
     if (e != OK) return e;
     uint64_t number = q->durable ? r->n->mirror.number : object_number(r->n, h); // durable: as fsync means it, with all attributes
     if (q->durable) e = co_mirror_durable(r->n, number);
-    reply_size(r, c.size, mirror_is_durable(r->n, number) ? c.size : 0, c.truncates, c.change);
+    reply_size(r, w.append ? w.end : c.size, mirror_is_durable(r->n, number) ? c.size : 0, c.truncates, c.change);
     return e;
 }
 
@@ -106,7 +130,7 @@ err co_names_raise_end(struct names_raise *x) {
 
 // While a truncate holds the object its new size is the durable end, for it is the truncate that waits for who asks. What is deleted and not cleared away has its end
 // too, who may have it open or not: what was written of it must not hold up others.
-static err co_end_durable(struct request *r, struct handle h, const struct raise *w, uint64_t *durable_end) {
+static err co_end_durable(struct request *r, struct handle h, struct raise *w, uint64_t *durable_end) {
     struct names *n = r->n;
     struct lockset locks;
     struct cnode c;

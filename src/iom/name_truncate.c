@@ -187,6 +187,7 @@ static err co_truncate_end(struct request *r, struct handle h, const struct req_
         struct batch *b = batch_new(n->store);
         batch_urgent(b);
         c.size = le64_get(q->size);
+        c.tail_from = c.tail_to = 0;
         c.truncates = truncates;
         setattr_alter(q, now_ns, &c);
         batch_put(b, n->tree, &k, &rec, cnode_encode(&c, &rec));

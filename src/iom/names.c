@@ -267,7 +267,7 @@ void names_neighbours(struct names *n, const struct array_shape *array, bool pro
 
 void names_cancel(struct names *n) {
     n->stopping = true;
-    n->recovering = false;
+    n->recovering = n->rows_resolve = false;
     mirror_wake(n);
     waitq_wake_all(n->env, &n->tick);
     waitq_wake_all(n->env, &n->touch_work);
@@ -382,8 +382,12 @@ err co_names_recover(struct names *n, uint32_t phase, uint64_t epoch) {
     case 2:
         e = co_truncates_recover(n, false);
         if (e == OK) e = co_orphans_recover(n);
+        n->rows_resolve = true;
         break;
-    case 3: e = co_truncates_recover(n, true); break;
+    case 3:
+        n->rows_resolve = false;
+        e = co_truncates_recover(n, true);
+        break;
     }
     names_leave(n);
     return e;

@@ -32,6 +32,8 @@ struct rec_policy { uint8_t toughness, protection, quantum_shift, span; };
 
 #define CNODE_HAS_XATTR 1u
 #define CNODE_RAISED 2u // a size has come from a write: members may hold chunks
+// The tail: bytes beyond the size, by which a recovery made the file longer since members had them: the starter and its copy had forgotten who wrote them. An append
+// that a place in it was given to before has it still; see name_raise.c.
 struct rec_cnode {
     uint8_t format, type, toughness, flags;
     struct rec_policy policy;
@@ -39,7 +41,9 @@ struct rec_cnode {
     le64 size, atime_ns, mtime_ns, ctime_ns, btime_ns, change, rdev;
     struct wire_handle parent; // of a directory; zeros for all others
     struct wire_map map;
+    le64 tail_from, tail_to; // not there where nothing was found
 };
+#define CNODE_BYTES 128u // without a tail
 struct rec_dirent { struct wire_handle handle; struct wire_map map; uint8_t type, name_len; uint8_t name[]; };
 struct rec_xattr { le32 value_len; uint8_t name_len, reserved[3]; uint8_t bytes[]; }; // part 0: name, then value; other parts: value
 struct rec_session { uint8_t format, reserved[7]; };
@@ -110,7 +114,7 @@ struct rep_mirror_state { struct envelope env; le64 epoch, number; uint8_t more,
 struct wire_batch { le64 epoch, number; le32 ops_len; uint8_t ops[]; };
 struct wire_record { uint8_t key[KEY_BYTES]; le16 len; uint8_t val[]; };
 
-static_assert(sizeof(struct rec_cnode) == 128, "8 + 24 + 56 + 40");
+static_assert(offsetof(struct rec_cnode, tail_from) == CNODE_BYTES && sizeof(struct rec_cnode) == CNODE_BYTES + 16, "8 + 24 + 56 + 40");
 static_assert(sizeof(struct rec_dirent) == 42 && sizeof(struct rec_slot) == 16 && sizeof(struct wire_step) == 104, "no padding");
 static_assert(sizeof(struct req_mirror_state) == 104 && sizeof(struct rep_mirror_state) == 80, "no padding");
 static_assert(sizeof(struct wire_step) * 4 + NAME_BYTES_MAX * 2 + 8 < RECORD_BYTES_MAX, "an intent's part fits a record");

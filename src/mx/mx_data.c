@@ -179,8 +179,10 @@ static err co_write_part(struct transfer *t, iom_id iom) {
 // ---- size at the starter
 struct raise {
     uint64_t end;
-    bool durable, append;
-    struct mx_slot *slot; // of an append
+    bool durable, append, again;
+    uint64_t place;             // again: that it was given before
+    struct mx_slot *slot;       // of an append
+    const uint64_t *recoveries; // mx_target's
 };
 static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct raise what, uint64_t *size) {
     struct msg *q = mx_msg(m, op, MSG_RAISE, sizeof(struct req_raise)), *reply;
@@ -191,7 +193,9 @@ static err co_raise(struct mx *m, struct mx_op *op, struct mx_object *o, struct 
     r->truncates = le32_of(o->truncates);
     r->durable = what.durable;
     r->append = what.append;
-    err e = co_mx_request(m, op, (struct mx_target){.iom = {o->handle.starter}, .once = what.append, .slot = what.slot}, q, &reply);
+    r->again = what.again;
+    r->place = le64_of(what.place);
+    err e = co_mx_request(m, op, (struct mx_target){.iom = {o->handle.starter}, .once = what.append, .slot = what.slot, .recoveries = what.recoveries}, q, &reply);
     if (e) return e;
     e = size_learn(o, reply, size);
     msg_free(reply);
@@ -310,20 +314,29 @@ err co_mx_write(struct mx *m, struct mx_op *op, struct mx_file *f, uint64_t off,
 }
 
 // The place of an append is a size that a crash of all may take back; then others get that place. So nothing is sent there after a recovery before the starter was
-// asked again, by the same request: its kept reply says that the place is still ours, else it gives another.
+// asked again, by the same request: its kept reply says that the place is still ours, else it gives another. Where that reply was lost too, our data may still be on disk
+// where they went, and the starter is told where: but only the place of before the last loss, for one of before another may be somebody else's meanwhile.
 static err co_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct slice data, uint64_t *at, struct mx_slot *slot) {
     struct mx_object *o = f->object;
-    uint64_t size = 0;
+    uint64_t size = 0, given = 0;
+    bool placed = false;
     for (;;) {
         uint64_t recoveries = cluster_map_losses(&m->map);
+        bool again = placed && recoveries - given == 1;
         o->mtime_ns = env_wall_ns(m->env);
-        err e = co_raise(m, op, o, (struct raise){.end = data.len_bytes, .append = true, .slot = slot}, &size);
+        struct raise what = {.end = data.len_bytes, .append = true, .again = again, .place = *at, .slot = slot};
+        if (again) what.recoveries = &recoveries;
+        err e = co_raise(m, op, o, what, &size);
+        if (e == ERR_EPOCH && again) continue;
         if (e == ERR_TRUNCATED) {
+            placed = false;
             e = co_learn(m, op, o);
             if (e) return e;
             continue;
         }
         if (e) return e;
+        placed = true;
+        given = recoveries;
         *at = size - data.len_bytes;
         e = co_write(m, op, f, *at, data, &recoveries);
         if (e != ERR_EPOCH) return e;
@@ -334,6 +347,7 @@ err co_mx_append(struct mx *m, struct mx_op *op, struct mx_file *f, struct slice
     iom_id starter = {f->object->handle.starter};
     struct mx_iom *i = &m->iom[starter.n];
     mx_op_begin(m, op);
+    *at = 0;
     while (i->appends == MX_APPENDS) co_wait(m->env, &i->append_over, "mx: other appends");
     i->appends++;
     struct mx_slot *slot = co_mx_slot_take(m, starter);

@@ -74,8 +74,9 @@ struct req_link { struct req_head h; struct wire_handle handle, dir; le16 name_l
 #define RENAME_FLAG_EXCHANGE 2u
 struct req_rename { struct req_head h; struct wire_handle dir, to_dir; le32 flags; le16 name_len, to_len; uint8_t names[]; }; // sent to dir's starter
 struct req_readdir { struct req_head h; struct wire_handle dir; le64 cookie; le32 max_bytes; uint8_t plus, reserved[3]; };
-struct req_raise { struct req_head h; struct wire_handle handle; le64 end; le64 mtime_ns; le32 truncates; uint8_t durable, append, reserved[2]; };
+struct req_raise { struct req_head h; struct wire_handle handle; le64 end; le64 mtime_ns; le32 truncates; uint8_t durable, append, again, reserved; le64 place; };
     // size = max(size, end); append: size += end, atomically (seq != 0: exactly once), rep_size.size is the new one. durable: answered when (creation and) this size are durable at starter and proxy. A lower count: ERR_TRUNCATED
+    // again: an append to which `place` was given before the last recovery that may have lost it
 struct req_xattr { struct req_head h; struct wire_handle handle; le32 flags; le16 name_len; uint8_t name[]; }; // value = payload; flags: 1 create, 2 replace
 
 struct rep_attr {
