@@ -8,12 +8,18 @@
 #define PRIVATE_BLOCKS 40u
 #define SHARED_MAX CLIENTS_MAX // files that a group of clients has in common
 
-enum client_kind { CLIENT_WRITER, CLIENT_NAMER, CLIENT_PASSER, CLIENT_LOGGER, CLIENT_BRAWLER, CLIENT_FILLER };
+enum client_kind { CLIENT_WRITER, CLIENT_NAMER, CLIENT_PASSER, CLIENT_LOGGER, CLIENT_BRAWLER, CLIENT_FILLER, CLIENT_RIVAL };
 
 // What a folder's policies make of its files, as the client asked for it.
 struct policy {
     bool set; // else nothing was asked for
     uint8_t protection, quantum_shift, span, toughness;
+};
+
+struct linear_op;
+struct rival { // what is kept of one beside the client (workload_rivals.c)
+    enum { RIVAL_AWAY, RIVAL_WORKS, RIVAL_WAITS } state;
+    struct linear_op *op, *lost; // under way; of an earlier life, and may yet take effect
 };
 
 struct client {
@@ -32,6 +38,7 @@ struct client {
     bool own_toughness_known; // else the change of it may have been lost
     struct onames *names;
     struct fill *fill;
+    struct rival rival;
     uint64_t since_ns; // when the operation under way began
     // the operation under way, for when the MX dies
     struct ofile *under_way;
@@ -47,6 +54,7 @@ struct mx_node {
     struct mx *mx;
 };
 struct log_file;
+struct rivals;
 struct workload {
     struct array *array;
     struct oracle *oracle;
@@ -59,6 +67,7 @@ struct workload {
     struct ofile *passed[SHARED_MAX]; // of the passers: each file has one at a time who works on it
     uint32_t turn[SHARED_MAX];
     struct log_file *log;
+    struct rivals *rivals;
     struct handle arena; // of the brawlers
     bool arena_careless; // files there may be told of the failure of one IOM
     bool prepared, checking;
@@ -125,3 +134,10 @@ void co_fill_check(struct client *c);
 MUST_USE err co_brawl_prepare(struct client *c);
 void co_brawler(struct client *c);
 void co_brawl_check(struct client *c);
+
+// ---- everybody on the same names, and in which order (workload_rivals.c)
+MUST_USE err co_rivals_prepare(struct client *c);
+void co_rival(struct client *c);
+void co_rival_check(struct client *c);
+void rival_client_died(struct client *c);
+void rivals_destroy(struct workload *w);

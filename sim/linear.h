@@ -108,6 +108,7 @@ struct linear_counts linear_counts(const struct linear *l);
 // ---- the simple name space (linear_model.c)
 struct linear_dir *linear_dir_of(struct linear_state *s, uint16_t id); // NULL: no such directory
 struct linear_dir *linear_dir_add(struct linear_state *s, uint16_t id, uint16_t parent); // empty; valid until the next one
+uint32_t linear_links(const struct linear_state *s, uint16_t object); // its link count; 0: there is no such object
 // Does the operation, with what it was answered, have its turn in this state? Then *s is what it leaves.
 MUST_USE bool linear_step(struct linear_state *s, const struct linear_op *o);
 bool linear_looks(const struct linear_op *o); // it leaves all as it was

@@ -51,7 +51,7 @@ static uint32_t names_of(const struct linear_state *s, uint16_t object) {
     return names;
 }
 
-static uint32_t links_of(const struct linear_state *s, uint16_t object) {
+uint32_t linear_links(const struct linear_state *s, uint16_t object) {
     uint32_t below = 2;
     if (!is_dir(s, object)) return names_of(s, object);
     for (uint32_t i = 0; i < s->dirs; i++) below += s->dir[i].parent == object;
@@ -101,7 +101,7 @@ static uint64_t reasons(struct linear_state *s, const struct linear_op *o) {
         if (!d || !to) return NO_DIRECTORY | (d && !at ? REASON(ERR_NOENT) : 0);
         return rename_reasons(s, o, at, to->at[o->to_name]);
     case LINEAR_LOOKUP: return why | (!at ? REASON(ERR_NOENT) : 0);
-    case LINEAR_LINKS: return links_of(s, o->object) == 0 ? REASON(ERR_STALE) : 0;
+    case LINEAR_LINKS: return linear_links(s, o->object) == 0 ? REASON(ERR_STALE) : 0;
     case LINEAR_PARENT:
     case LINEAR_LIST: return why;
     }
@@ -162,7 +162,7 @@ static bool done(struct linear_state *s, const struct linear_op *o) {
     case LINEAR_RENAME: rename_done(s, o); return true;
     case LINEAR_LOOKUP: return d->at[o->name] == o->found || claim(s, o, d->at[o->name]);
     case LINEAR_PARENT: return d->parent == o->found;
-    case LINEAR_LINKS: return links_of(s, o->object) == o->links;
+    case LINEAR_LINKS: return linear_links(s, o->object) == o->links;
     case LINEAR_LIST: return true;
     }
     return false;

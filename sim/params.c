@@ -69,6 +69,14 @@ static void work_decide(struct world *w, struct run_params *p) {
     p->syncs = world_random_below(w, 3) != 0;
 }
 
+// In one run of three, of several MXs then. Not taken from the world's random numbers either.
+static void rivals_decide(const struct run_options *o, struct run_params *p) {
+    uint64_t dice = hash64(&o->seed, sizeof o->seed, 0x72697661);
+    if (dice % 3 == 0) p->rivals = 2 + dice / 3 % 4;
+    if (o->set.given >> PARAM_rivals & 1) p->rivals = o->set.value[PARAM_rivals];
+    if (p->rivals) p->mxs = MAX(p->mxs, 2 + dice / 12 % 2);
+}
+
 static void faults_decide(struct world *w, const struct run_options *o, struct run_params *p) {
     p->again = run_param_info[PARAM_again].most;
     if (o->faults == RUN_FAULTS_NONE) return;
@@ -83,6 +91,7 @@ void params_decide(struct world *w, const struct run_options *o, struct run_para
     devices_decide(o, p);
     hosts_decide(o, p);
     work_decide(w, p);
+    rivals_decide(o, p);
     faults_decide(w, o, p);
     for (enum run_param n = 0; n < PARAMS; n++)
         if (o->set.given >> n & 1) *run_param(p, n) = o->set.value[n];
@@ -96,7 +105,7 @@ void params_of_seed(const struct run_options *o, struct run_params *p) {
 }
 
 bool params_possible(const struct run_params *p) {
-    return p->writers + p->namers + 2 * p->passers + p->loggers + p->brawlers <= CLIENTS_MAX;
+    return p->writers + p->namers + 2 * p->passers + p->loggers + p->brawlers + p->rivals <= CLIENTS_MAX;
 }
 
 // ---- in words
@@ -161,6 +170,7 @@ void params_to_work(const struct run_params *p, struct workload_options *w) {
                                    .passers = (uint32_t)p->passers,
                                    .loggers = (uint32_t)p->loggers,
                                    .brawlers = (uint32_t)p->brawlers,
+                                   .rivals = (uint32_t)p->rivals,
                                    .ops = (uint32_t)p->ops,
                                    .blocks = (uint32_t)p->blocks,
                                    .idle = (uint32_t)p->idle,

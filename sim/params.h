@@ -21,6 +21,7 @@
     X(passers,      0,     8,          0,     "pairs")                                                                 \
     X(loggers,      0,     16,         0,     "")                                                                      \
     X(brawlers,     0,     16,         0,     "")                                                                      \
+    X(rivals,       0,     8,          0,     "")                                                                      \
     X(mxs,          1,     4,          1,     "MX nodes")                                                              \
     X(ops,          1,     10000,      1,     "of each client")                                                        \
     X(blocks,       2,     512,        2,     "of a shared file")                                                      \

@@ -139,7 +139,7 @@ static void run_alone(struct descent *d, const struct param_words *set, unsigned
 
 // ---- what is smaller
 static uint64_t clients_of(const struct run_params *p) {
-    return p->writers + p->namers + 2 * p->passers + p->loggers + p->brawlers;
+    return p->writers + p->namers + 2 * p->passers + p->loggers + p->brawlers + p->rivals;
 }
 
 static uint64_t everybody(const struct run_params *p) {

@@ -2,6 +2,7 @@
 //   /sN  shared by two writers (the writer of parity p owns the blocks with number mod 2 = p), sized before the run, so that only contents are at stake
 //   /pN  private, one a writer, whose size changes too
 //   /dN  a namer's names      /hN  a file that two passers hand on      /log  what loggers append to      /arena  of the brawlers
+//   /rivals  of the rivals
 #include "sim/client.h"
 
 #include <stdio.h>
@@ -168,6 +169,7 @@ static void co_work(struct client *c) {
     case CLIENT_LOGGER: co_logger(c); break;
     case CLIENT_BRAWLER: co_brawler(c); break;
     case CLIENT_FILLER: co_filler(c); break;
+    case CLIENT_RIVAL: co_rival(c); break;
     }
 }
 
@@ -189,6 +191,7 @@ static void co_final_look(struct client *c) {
     case CLIENT_LOGGER: co_log_check(c); break;
     case CLIENT_BRAWLER: co_brawl_check(c); break;
     case CLIENT_FILLER: co_fill_check(c); break;
+    case CLIENT_RIVAL: co_rival_check(c); break;
     }
 }
 
@@ -255,6 +258,7 @@ static err co_prepare_client(struct client *c, struct client *of) {
     case CLIENT_LOGGER: return c->w->log ? OK : co_log_prepare(c);
     case CLIENT_BRAWLER: return handle_valid(c->w->arena) && c->w->arena.index ? OK : co_brawl_prepare(c);
     case CLIENT_FILLER: return co_fill_prepare(c, of->n);
+    case CLIENT_RIVAL: return c->w->rivals ? OK : co_rivals_prepare(c);
     }
     return OK;
 }
@@ -292,7 +296,7 @@ static void client_add(struct workload *w, enum client_kind kind, uint32_t group
 
 struct workload *workload_create(struct array *a, struct oracle *o, const struct workload_options *opt) {
     struct workload *w = calloc(1, sizeof *w);
-    ASSERT(w && opt->writers + opt->namers + 2 * opt->passers + opt->loggers + opt->brawlers + opt->fillers <= CLIENTS_MAX && opt->mxs <= ARRAY_MX_MAX);
+    ASSERT(w && opt->writers + opt->namers + 2 * opt->passers + opt->loggers + opt->brawlers + opt->rivals + opt->fillers <= CLIENTS_MAX && opt->mxs <= ARRAY_MX_MAX);
     w->array = a;
     w->oracle = o;
     w->o = *opt;
@@ -301,6 +305,7 @@ struct workload *workload_create(struct array *a, struct oracle *o, const struct
     for (uint32_t i = 0; i < 2 * opt->passers; i++) client_add(w, CLIENT_PASSER, i / 2);
     for (uint32_t i = 0; i < opt->loggers; i++) client_add(w, CLIENT_LOGGER, 0);
     for (uint32_t i = 0; i < opt->brawlers; i++) client_add(w, CLIENT_BRAWLER, 0);
+    for (uint32_t i = 0; i < opt->rivals; i++) client_add(w, CLIENT_RIVAL, 0);
     for (uint32_t i = 0; i < opt->fillers; i++) client_add(w, CLIENT_FILLER, 0);
     for (uint32_t i = 0; i < opt->mxs; i++) {
         char name[16];
@@ -379,5 +384,6 @@ void workload_destroy(struct workload *w) {
         free(w->client[i].fsync);
     }
     free(w->log);
+    rivals_destroy(w);
     free(w);
 }

@@ -11,6 +11,7 @@ struct workload_options {
     uint32_t passers;  // pairs of tasks, each pair with one file: one works on it and closes it, then the other opens it
     uint32_t loggers;  // tasks that append to one file
     uint32_t brawlers; // tasks that write, cut, rename and remove the same files at once
+    uint32_t rivals;   // tasks on the same names at once, of whom it is asked that there is one order of all that they see
     uint32_t fillers;  // tasks that fill the stores, and make room again
     uint32_t ops;      // of each task
     uint32_t blocks;   // of a shared file

@@ -206,6 +206,7 @@ void co_fsync_file(struct client *c, struct ofile *of, struct mx_file *f) {
 void client_died(struct client *c) {
     c->ready = false;
     if (c->kind == CLIENT_NAMER) names_client_died(c);
+    if (c->kind == CLIENT_RIVAL) rival_client_died(c);
     if (!c->under_way) return;
     if (c->writes) {
         if (c->appends && c->write.crash != oracle_crashes(c->w->oracle))
