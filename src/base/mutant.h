@@ -36,7 +36,11 @@
     X(GATHER, "gather", "members are asked for what P has by then, not for what the parity that it read includes")     \
     X(HOLD, "gather", "a row that goes on each time is gathered for ever")                                             \
     X(BELIEVE, "mend", "a rebuilt block is taken whatever its checksum says")                                          \
-    X(PUTTING, "mend", "a mended CHUNK and a settled one are put at the same time")
+    X(PUTTING, "mend", "a mended CHUNK and a settled one are put at the same time")                                    \
+    X(TWICE, "names", "a request that comes again is done again")                                                      \
+    X(LOOK, "names", "who looks at a name does not wait for an intent that may be decided and holds it")               \
+    X(EMPTY, "names", "a directory is removed without a look whether it is empty")                                     \
+    X(EXPECT, "names", "a name is changed whatever it leads to by then")
 
 #define MUTANT_ENUM(name, rule, what) MUTANT_##name,
 enum mutant { MUTANT_NONE, MUTANTS(MUTANT_ENUM) };

@@ -12,6 +12,7 @@
 // again.
 #pragma once
 #include "base/map.h"
+#include "base/mutant.h"
 #include "iom/names.h"
 #include "iom/names_format.h"
 

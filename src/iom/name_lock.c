@@ -131,7 +131,7 @@ err co_look_object(struct names *n, struct handle h) {
 }
 
 err co_look_name(struct names *n, struct handle dir, struct name nm) {
-    while (map_count(&n->holds) > 0) {
+    while (map_count(&n->holds) > 0 && !mutant(MUTANT_LOOK)) {
         struct hold *held = hold_unknown(n, HOLD_NAME, dir, nm);
         if (held == NULL) break;
         err e = co_hold_wait(n, held);

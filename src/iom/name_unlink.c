@@ -24,7 +24,7 @@ static err co_name_gone(struct request *r, bool dir) {
         name->nlink = dir ? -1 : 0;
         struct step *object = steps_add(&s, STEP_OBJECT, d.h);
         object->nlink = -1;
-        object->flags = dir ? STEP_EMPTY : 0;
+        object->flags = dir && !mutant(MUTANT_EMPTY) ? STEP_EMPTY : 0;
         e = co_steps_run(r, &s, false, false);
         if (e != ERR_CONFLICT && e != ERR_STALE) return e;
         e = OK;

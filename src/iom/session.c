@@ -170,7 +170,7 @@ err co_slot_take(struct request *r, struct msg **stored, err *result) {
     uint32_t len;
     err e = s->known ? OK : co_slot_read(r, s, val, &len);
     if (e == OK && r->seq < s->seq) e = ERR_SESSION;
-    if (e == OK && r->seq == s->seq) {
+    if (e == OK && r->seq == s->seq && !mutant(MUTANT_TWICE)) {
         e = co_slot_repeat(r, s, stored, result);
         r->stored = e == OK;
     }
