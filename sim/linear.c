@@ -341,8 +341,8 @@ static void search(struct linear *l) {
 }
 
 bool linear_settle(struct linear *l) {
-    ASSERT(!l->is_cut && l->now.n);
     if (l->why[0]) return false;
+    ASSERT(!l->is_cut && l->now.n);
     search_begins(l);
     search(l);
     if (l->work.n) return stands_against(l, "%u operations at once are too many to look for their order", l->ops);
@@ -390,6 +390,7 @@ static bool all_may_lead(struct linear *l, const struct linear_state *s) {
 
 bool linear_found(struct linear *l, const struct linear_state *s) {
     struct point p = {.s = *s};
+    if (l->why[0]) return false; // and nothing was cut
     ASSERT(l->ops == 0 && (l->is_cut || !l->now.n));
     if (l->is_cut && !all_may_lead(l, s)) return false;
     for (uint32_t i = 0; i < s->dirs; i++)

@@ -40,7 +40,8 @@
     X(TWICE, "names", "a request that comes again is done again")                                                      \
     X(LOOK, "names", "who looks at a name does not wait for an intent that may be decided and holds it")               \
     X(EMPTY, "names", "a directory is removed without a look whether it is empty")                                     \
-    X(EXPECT, "names", "a name is changed whatever it leads to by then")
+    X(EXPECT, "names", "a name is changed whatever it leads to by then")                                             \
+    X(TWO_LOOKS, "names", "a rename that changes nothing is answered by two looks at two instants")
 
 #define MUTANT_ENUM(name, rule, what) MUTANT_##name,
 enum mutant { MUTANT_NONE, MUTANTS(MUTANT_ENUM) };

@@ -96,6 +96,12 @@ static err rename_allowed(const struct renaming *x) {
     return OK;
 }
 
+// The two names were looked at one after the other. What is answered without a change held at one instant only if the first is still what it was.
+static bool co_source_stays(struct renaming *x) {
+    struct dirent now;
+    return mutant(MUTANT_TWO_LOOKS) || (co_dir_find(x->n, x->from_dir, x->from, &now) == OK && handle_eq(now.h, x->o.h));
+}
+
 static void step_points(struct step *s, const struct dirent *d) {
     s->target = d->h;
     s->map = d->map;
@@ -168,9 +174,13 @@ err co_name_rename(struct request *r) {
     err e = rename_begin(&x, r);
     for (int tries = 0; tries < TRIES && e == OK; tries++) {
         e = co_rename_look(&x);
-        if (e == OK) e = rename_allowed(&x);
         if (e != OK) return e;
-        if (x.has_e && handle_eq(x.o.h, x.e.h)) return OK; // two names of one object: POSIX wants nothing done
+        e = rename_allowed(&x);
+        if (e != OK || (x.has_e && handle_eq(x.o.h, x.e.h))) { // two names of one object: POSIX wants nothing done
+            if (co_source_stays(&x)) return e;
+            e = OK;
+            continue;
+        }
         struct steps s = {.len = 0};
         rename_steps(&x, &s);
         e = co_steps_run(r, &s, false, false);
