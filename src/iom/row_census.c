@@ -189,7 +189,6 @@ static err co_count(struct rows *r, const struct row_census_seg *c) {
         e = co_count_part(o, n);
     }
     row_object_unpin(o);
-    r->counted++;
     return e;
 }
 
@@ -197,32 +196,26 @@ static err co_count(struct rows *r, const struct row_census_seg *c) {
 
 struct census {
     struct rows *r;
-    const struct row_census_seg *v;
-    uint32_t n, next;
-    struct group g;
+    const struct row_census_seg *v, *end; // what is left of the page
 };
 
-static void co_worker(void *arg) {
+static err co_count_next(void *arg) {
     struct census *c = arg;
-    struct rows *r = c->r;
-    err e = OK;
-    while (e == OK && c->next < c->n && !r->stopping && c->g.first_error == OK) e = co_count(r, &c->v[c->next++]);
-    group_done(r->env, &c->g, e);
-    row_task_end(r);
+    while (c->v < c->end) {
+        err e = c->r->stopping ? ERR_STOPPED : co_count(c->r, c->v++);
+        if (e == OK) continue;
+        c->v = c->end; // nobody takes another
+        return e;
+    }
+    return OK;
 }
 
 static err co_count_all(struct rows *r, const struct msg *m) {
-    struct census *c = mem_alloc(r->env->mem, sizeof *c);
-    *c = (struct census){.r = r, .n = m->payload.len_bytes / (uint32_t)sizeof(struct row_census_seg)};
-    if (c->n) c->v = (const void *)slice_data(m->payload);
-    group_init(&c->g);
-    for (uint32_t i = 0; i < MIN(c->n, WORKERS); i++) {
-        group_add(&c->g);
-        row_spawn(r, "row census", co_worker, c);
-    }
-    err e = co_group_wait(r->env, &c->g, "row census: workers");
-    mem_free(r->env->mem, c);
-    return r->stopping ? ERR_STOPPED : e;
+    uint32_t n = m->payload.len_bytes / (uint32_t)sizeof(struct row_census_seg);
+    if (!n) return OK;
+    struct census c = {.r = r, .v = (const void *)slice_data(m->payload)};
+    c.end = c.v + n;
+    return co_workers(r->env, "row census", MIN(n, WORKERS), co_count_next, &c);
 }
 
 static err co_of(struct rows *r, iom_id other) {
@@ -249,7 +242,6 @@ err co_rows_census(struct rows *r, uint8_t ioms) {
     uint64_t epoch, number;
     err e = OK;
     r->inside++;
-    r->counted = 0;
     for (uint8_t i = 0; i < ioms && e == OK; i++)
         if (i != r->self.n) e = co_of(r, (iom_id){i});
     if (e == OK && r->stopping) e = ERR_STOPPED;

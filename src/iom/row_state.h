@@ -188,7 +188,6 @@ struct rows {
     uint64_t missing_total, missing_done; // blocks (row_build.c)
     bool blank;                  // the store was replaced, and does not know yet what it lacks (row_census.c)
     uint32_t blank_since;        // low half of the epoch in which the replaced store came; 0: it is the first
-    uint64_t counted;            // segments looked at by the census under way
     uint64_t client_ns;          // when a client's read, write or delta came last: what builds gives way (row_build.c)
     struct waitq build_q;        // nobody wakes it but a stop
     bool stopping, hurry;        // hurry: freeze all that is dirty
