@@ -39,7 +39,7 @@ uint64_t env_next_timer_ns(const struct env *e);         // UINT64_MAX if none
 void env_fire_timers(struct env *e, uint64_t now_ns);    // all with at_ns <= now; those set meanwhile: the next time
 void env_dump(struct env *e, void (*line)(void *ctx, const char *text), void *ctx); // what each task waits for
 
-uint64_t env_now_ns(struct env *e);  // monotonic
+uint64_t env_now_ns(struct env *e);  // never goes back; counts the time in which the machine was suspended
 uint64_t env_wall_ns(struct env *e); // since 1970, for file times only
 uint64_t env_random(struct env *e);
 #define LOG(e, level, ...) TRACE(&(e)->trace, level, __VA_ARGS__)

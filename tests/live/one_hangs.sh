@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SIGSTOP of each IOM in turn, for longer than it takes to be found failed, under a mixed load: clients get on without an error and with the right bytes; after SIGCONT it
-# comes back by itself, the same process, and counts as up when it is whole. A pause that is too short to be a failure changes nothing.
+# comes back by itself, the same process, and counts as up when it is whole. A pause that is too short to be a failure changes nothing, nor does one of all.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/one_away.bash"
 live_begin
@@ -34,6 +34,19 @@ sleep 0.25
 kill -CONT "$pid"
 sleep 1
 expect_eq "$(epoch)" "$before" "epoch after a short pause"
+
+# ---- all of them, as if the machine had been suspended: none finds another failed, and they go on
+before=$(epoch)
+pids=()
+for i in 0 1 2 3; do pids+=("$(live_iom $i pid)"); done
+load_begin
+kill -STOP "${pids[@]}"
+sleep 5
+kill -CONT "${pids[@]}"
+load_moves 20
+load_end
+live_wait 20 live_healthy
+expect_eq "$(epoch)" "$before" "epoch after all hung"
 
 # ---- down with one that hangs
 kill -STOP "$pid"
