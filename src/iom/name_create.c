@@ -170,8 +170,9 @@ err co_name_symlink(struct request *r) {
     return e;
 }
 
-// The creation was done before, and its reply is told once more. What is open is in memory alone: since then a restart may have forgotten that this object is.
-// ERR_STALE: it was made, and removed since.
+// The creation was done before, and its reply is told once more. What is open is in memory alone: since then a restart
+// may have forgotten that this object is. ERR_STALE: the session did not name the creation when it was renewed, and the
+// file is gone.
 err co_name_create_again(struct request *r, struct msg **stored) {
     const struct req_create *q = (const void *)r->m->body;
     if (!q->open || *stored == NULL || (*stored)->body_len < sizeof(struct rep_attr)) return OK;

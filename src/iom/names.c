@@ -18,7 +18,7 @@ struct op_row {
 };
 static const struct op_row ops[] = {
     {MSG_SESSION_OPEN, sizeof(struct req_head), NEEDS_HEAD, co_name_session_open},
-    {MSG_SESSION_RENEW, sizeof(struct req_head), NEEDS_HEAD | NEEDS_SESSION, co_name_session_renew},
+    {MSG_SESSION_RENEW, sizeof(struct req_renew), NEEDS_HEAD | NEEDS_SESSION, co_name_session_renew},
     {MSG_SESSION_CLOSE, sizeof(struct req_head), NEEDS_HEAD | NEEDS_SESSION, co_name_session_close},
     {MSG_LOOKUP, sizeof(struct req_name), NEEDS_HEAD, co_name_lookup},
     {MSG_GETATTR, sizeof(struct req_handle), NEEDS_HEAD, co_name_getattr},

@@ -34,7 +34,8 @@ void names_destroy(struct names *n);
 // Replies (bodies in wire/format.h): LOOKUP, GETATTR, OPEN, SETATTR, CREATE, MKDIR, SYMLINK, LINK rep_attr; RAISE,
 // SYNC_META, END_DURABLE rep_size; READLINK, GETXATTR, LISTXATTR the envelope and a payload; all others the envelope
 // alone. LOOKUP knows "." and "..". SESSION_OPEN, RENEW, CLOSE: a bare req_head. The first RENEW after a recovery names
-// in its payload what the session has open here (wire_handles). OPEN and RELEASE say that a session has an object open
+// in its payload what the session has open here (wire_handles), and behind its head the creations under way, whose
+// files are open if they were made before (wire_slots). OPEN and RELEASE say that a session has an object open
 // or not, however often: the MX counts. A request that changes something carries seq != 0. names_port.co_call must end
 // when the peer is lost or this IOM stops, or co_names_stop waits for it; its ERR_STOPPED means that this IOM stops or
 // the epoch is over, other errors of the way are tried again. Between IOMs, also in recovery, calls go through from the

@@ -2,7 +2,8 @@
 //
 //   SESSION  durable before its opening is answered; an unknown one is refused, never taken for new
 //   SLOT     the last request of each slot and its whole reply, in the batch of its effect; a refusal too (a batch without a flush)
-//   opens    in memory: an object is open in a session or not; after a recovery each session names what it has open with its first RENEW
+//   opens    in memory: an object is open in a session or not; after a recovery each session names what it has open with its first RENEW,
+//            and which creations it has had no answer to: what those made is open as well, for the answer will say so
 //
 // A slot runs one request at a time: the same sequence again joins it or gets the stored reply; a higher one waits for
 // it and runs; a lower one is refused. A lease runs from the last word of a session, only while this IOM serves; when
@@ -230,13 +231,36 @@ err co_name_session_open(struct request *r) {
     return co_mirror_durable(n, n->mirror.number);
 }
 
+// A file that a creation made, as its stored reply says: open here before anybody can take its name away.
+static err co_session_open_made(struct request *r, const struct wire_slot *w) {
+    uint8_t val[RECORD_BYTES_MAX];
+    uint32_t len;
+    struct key k = slot_key(r->session->id, le32_get(w->slot));
+    err e = co_tree_get(r->n->store, r->n->tree, &k, val, sizeof val, &len);
+    if (e == ERR_NOENT) return OK; // none was ever done
+    const struct rec_slot *rec = (const void *)val;
+    if (e == OK && len < sizeof *rec) e = ERR_FORMAT;
+    if (e != OK || le64_get(rec->seq) != le64_get(w->seq) || le32_get(rec->result) != OK) return e;
+    if (len < sizeof *rec + sizeof(struct rep_attr) - sizeof(struct envelope)) return ERR_INVAL; // no creation's
+    const uint8_t *attr = rec->reply + offsetof(struct rep_attr, attr) - sizeof(struct envelope);
+    session_open_object(r->n, r->session, handle_at(((const struct wire_attr *)(const void *)attr)->handle.b));
+    return OK;
+}
+
 err co_name_session_renew(struct request *r) {
     struct names *n = r->n;
     struct name_session *s = r->session;
     const struct slice *p = &r->m->payload;
+    const struct req_renew *q = (const void *)r->m->body;
+    uint32_t creates = (r->m->body_len - (uint32_t)sizeof *q) / (uint32_t)sizeof q->creates[0];
     if (p->len_bytes % HANDLE_BYTES != 0) return ERR_INVAL;
+    if (r->m->body_len != sizeof *q + creates * sizeof q->creates[0]) return ERR_INVAL;
     for (uint32_t i = 0; i < p->len_bytes; i += HANDLE_BYTES)
         session_open_object(n, s, handle_at(slice_data(*p) + i));
+    for (uint32_t i = 0; i < creates; i++) {
+        err e = co_session_open_made(r, &q->creates[i]);
+        if (e != OK) return e;
+    }
     s->renewed = true;
     if (n->orphans_waiting && sessions_settled(n)) waitq_wake_all(n->env, &n->tick);
     return OK;

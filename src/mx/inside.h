@@ -25,6 +25,7 @@
 struct mx_slot {
     uint64_t seq;
     bool busy;
+    bool opens;                      // what is under way makes a file that is open then
 };
 struct mx_iom {
     struct peer *peer;
@@ -101,6 +102,7 @@ void mx_op_begin(struct mx *m, struct mx_op *op);
 struct mx_target {                   // to whom, and how it may be repeated
     iom_id iom;
     bool once;                       // changes something: takes a slot
+    bool opens;                      // and makes a file that is open then
     struct mx_slot *slot;            // that one, which the caller holds (co_mx_slot_take); NULL: one for this request
     const uint64_t *recoveries;      // not NULL: ERR_EPOCH instead of a repeat once the map counts others
 };

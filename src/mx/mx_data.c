@@ -479,16 +479,15 @@ static err co_create_once(struct mx *m, struct mx_op *op, struct handle dir, con
     r->open = 1;
     r->name_len = le16_of(len);
     memcpy(r->name, name, len);
-    err e = co_mx_request(m, op, (struct mx_target){.iom = {dir.starter}, .once = true}, q, &reply);
+    err e = co_mx_request(m, op, (struct mx_target){.iom = {dir.starter}, .once = true, .opens = true}, q, &reply);
     if (!e) e = mx_reply_attr(m, reply, attr, &has_attr);
     return !e && !has_attr ? ERR_FORMAT : e;
 }
 
 err co_mx_create(struct mx *m, struct mx_op *op, struct handle dir, const char *name, uint32_t mode, uint32_t flags, struct mx_file **out, struct attr *attr) {
     mx_op_begin(m, op);
-    for (bool again = false;; again = true) {
+    for (;;) {
         err e = co_create_once(m, op, dir, name, mode, attr);
-        if (e == ERR_STALE && !again) continue; // removed before we knew that it was made; or there is no such directory
         if (!e && !overtaken(m, attr->handle)) {
             *out = file_new(m, attr, flags);
             return OK;

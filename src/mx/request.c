@@ -136,6 +136,7 @@ err co_mx_request(struct mx *m, struct mx_op *op, struct mx_target t, struct msg
     }
     if (t.once) {
         if (!slot) slot = co_mx_slot_take(m, t.iom);
+        slot->opens = t.opens;
         struct req_head *h = (struct req_head *)req->body;
         h->slot = le32_of((uint32_t)(slot - i->slot));
         h->seq = le64_of(slot->seq);

@@ -115,6 +115,20 @@ static struct msg *session_msg(struct mx *m, uint16_t type) {
     return mx_msg(m, &nobody, type, sizeof(struct req_head));
 }
 
+// A RENEW that names the creations under way at that IOM.
+static struct msg *renew_msg(struct mx *m, iom_id iom) {
+    struct mx_op nobody = {0};
+    struct wire_slot creates[MX_SLOTS];
+    uint32_t len = 0;
+    for (uint32_t n = 0; n < MX_SLOTS; n++) {
+        const struct mx_slot *s = &m->iom[iom.n].slot[n];
+        if (s->busy && s->opens) creates[len++] = (struct wire_slot){le32_of(n), le64_of(s->seq)};
+    }
+    struct msg *q = mx_msg(m, &nobody, MSG_SESSION_RENEW, (uint32_t)(sizeof(struct req_renew) + len * sizeof creates[0]));
+    memcpy(((struct req_renew *)q->body)->creates, creates, len * sizeof creates[0]);
+    return q;
+}
+
 static err co_session_say(struct mx *m, struct mx_op *op, iom_id iom, struct msg *q) {
     struct msg *reply;
     err e = co_mx_call(m, op, iom, q, &reply);
@@ -143,7 +157,7 @@ static err co_session_open(struct mx *m, struct mx_op *op, iom_id iom) {
     uint64_t epoch = m->map.epoch;
     err e = i->session ? OK : co_session_say(m, op, iom, session_msg(m, MSG_SESSION_OPEN));
     if (e) return e;
-    struct msg *q = session_msg(m, MSG_SESSION_RENEW);
+    struct msg *q = renew_msg(m, iom);
     name_opens(m, iom, q);
     e = co_session_say(m, op, iom, q);
     i->session = e == OK || (i->session && e != ERR_SESSION);

@@ -56,6 +56,9 @@ struct wire_attr {
     uint8_t toughness, reserved[3];
 };
 
+// SESSION_RENEW; payload: handles of what is open. creates: of slots whose CREATE with `open` has not been answered.
+struct wire_slot { le32 slot; le64 seq; };
+struct req_renew { struct req_head h; struct wire_slot creates[]; };
 struct req_name { struct req_head h; struct wire_handle dir; le16 name_len; uint8_t name[]; };  // LOOKUP, UNLINK, RMDIR
 struct req_handle { struct req_head h; struct wire_handle handle; };                              // GETATTR, READLINK, OPEN, RELEASE (payload = more handles), SYNC_META, LISTXATTR
 struct req_create {                                                                               // CREATE, MKDIR, SYMLINK (payload = target)

@@ -45,6 +45,8 @@ struct bed {
     uint64_t seq[BED_SLOTS];
     struct handle opens[64];
     uint32_t opens_len;
+    struct wire_slot creates[4]; // under way, with `open`: named when the session is renewed
+    uint32_t creates_len;
     void (*script)(struct bed *b);
     bool over;
     bool recovering;
@@ -237,7 +239,9 @@ static inline err co_mx_call(struct bed *b, uint8_t iom, int slot, struct msg *m
 
 static inline err co_mx_session(struct bed *b, uint16_t type) {
     for (uint8_t i = 0; i < b->ioms; i++) {
-        struct msg *m = mx_msg(b, type, sizeof(struct req_head)), *reply;
+        uint32_t creates = type == MSG_SESSION_RENEW ? b->creates_len * (uint32_t)sizeof b->creates[0] : 0;
+        struct msg *m = mx_msg(b, type, (uint32_t)sizeof(struct req_renew) + creates), *reply;
+        memcpy(((struct req_renew *)(void *)m->body)->creates, b->creates, creates);
         if (type == MSG_SESSION_RENEW && b->opens_len > 0) {
             struct buf *buf = buf_new(mx_env(b)->mem, b->opens_len * HANDLE_BYTES);
             for (uint32_t k = 0; k < b->opens_len; k++) handle_put(buf->data + k * HANDLE_BYTES, b->opens[k]);

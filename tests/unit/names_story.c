@@ -101,6 +101,41 @@ static void open_without_name(struct bed *b) {
     assert_int_equal(discards(b), 3); // once at each member
 }
 
+// A file was made, the IOM lost its power, and the answer the way; before the request comes again somebody removes the
+// name. It was made once, it is open, and it has no name: a second one would undo what that somebody was told.
+static struct msg *create_open(struct bed *b, const char *name) {
+    struct msg *q = create_again(b, name, 3, 10);
+    ((struct req_create *)(void *)q->body)->open = 1;
+    return q;
+}
+
+static void made_and_removed(struct bed *b) {
+    struct msg *first, *second;
+    struct wire_attr a = {0};
+    struct handle h;
+    assert_int_equal(co_call(b->peer[0], create_open(b, "f"), NULL, &first), OK);
+    h = handle_of(&((struct rep_attr *)(void *)first->body)->attr);
+    b->creates[b->creates_len++] = (struct wire_slot){le32_of(3), le64_of(10)};
+    b->creates[b->creates_len++] = (struct wire_slot){le32_of(3), le64_of(9)};  // of no matter: not its last
+    b->creates[b->creates_len++] = (struct wire_slot){le32_of(4), le64_of(10)}; // nor one that it never did
+    node_power_cut(b->iom[0].node);
+    co_bed_recover(b);
+    assert_int_equal(co_m_name_req(&m, MSG_UNLINK, handle_root(), "f", 0, NULL, NULL), OK);
+    co_pause(b, SEC(2));
+    assert_int_equal(discards(b), 0);
+    assert_int_equal(co_call(b->peer[0], create_open(b, "f"), NULL, &second), OK);
+    assert_memory_equal(first->body + sizeof(struct envelope), second->body + sizeof(struct envelope),
+                        first->body_len - sizeof(struct envelope));
+    assert_int_equal(co_m_getattr(&m, h, &a), OK);
+    assert_int_equal(le32_get(a.nlink), 0);
+    b->creates_len = 0;
+    assert_int_equal(co_m_handle_req(&m, MSG_RELEASE, h), OK);
+    co_pause(b, SEC(1));
+    assert_int_equal(discards(b), 3);
+    msg_free(first);
+    msg_free(second);
+}
+
 static void lease_ends(struct bed *b) {
     struct wire_attr a = co_made(&m, MSG_CREATE, handle_root(), "f");
     assert_int_equal(co_m_handle_req(&m, MSG_OPEN, handle_of(&a)), OK);
@@ -298,6 +333,9 @@ static void story_slots(void **state) {
 static void story_open(void **state) {
     tell(open_without_name, 3, 0);
 }
+static void story_made(void **state) {
+    tell(made_and_removed, 3, 0);
+}
 static void story_lease(void **state) {
     tell(lease_ends, 3, SEC(5));
 }
@@ -324,6 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(story_slots),    cmocka_unit_test(story_open),     cmocka_unit_test(story_lease),
         cmocka_unit_test(story_xattrs),   cmocka_unit_test(story_policies), cmocka_unit_test(story_links),
-        cmocka_unit_test(story_truncate), cmocka_unit_test(story_times),    cmocka_unit_test(story_disk)};
+        cmocka_unit_test(story_truncate), cmocka_unit_test(story_times),    cmocka_unit_test(story_disk),
+        cmocka_unit_test(story_made)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
